@@ -1,0 +1,1 @@
+"""Thin modules behind the two notebooks, one idea each; see the table in the README."""

@@ -1,0 +1,96 @@
+"""Augmentation as arithmetic on a batch: it compiles into the training step, on any device."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from helpers.resnet import PIXEL_MEAN
+
+
+def resampling(shift, mirror, size: int):
+    """Matrices that shift and mirror one axis with linear interpolation, repeating the edge.
+
+    Args:
+        shift: float (N,), pixels; output i shows input i + shift.
+        mirror: bool (N,).
+        size: length of the axis, pixels.
+
+    Returns:
+        float32 (N, size, size); every row holds the weights of one output pixel and sums to 1.
+    """
+    place = ops.arange(size, dtype="float32")
+    source = ops.where(mirror[:, None], size - 1 - place, place) + shift[:, None]
+    source = ops.clip(source, 0, size - 1)
+    return ops.relu(1 - ops.abs(source[:, :, None] - place))
+
+
+def rectangles(uniform, height: int, width: int, area=(0.02, 0.4), aspect=(0.3, 1 / 0.3)):
+    """Random rectangles of Zhong et al., "Random Erasing Data Augmentation" (2017).
+
+    The paper draws until a rectangle fits into the picture; here K draws are made at once and the
+    first that fits is taken, none if none does (K = 10: less than once in 300 pictures).
+
+    Args:
+        uniform: (N, K, 4) in [0, 1): area, aspect ratio, left and top of K candidates.
+        height, width: of the picture, pixels.
+        area: range of the rectangle's share of the picture.
+        aspect: range of its height over its width.
+
+    Returns:
+        bool (N, height, width, 1), true inside the rectangle.
+    """
+    target = (area[0] + (area[1] - area[0]) * uniform[..., 0]) * height * width
+    ratio = aspect[0] + (aspect[1] - aspect[0]) * uniform[..., 1]
+    w = ops.floor(ops.sqrt(target / ratio))
+    h = ops.floor(ops.sqrt(target * ratio))
+    left, top = ops.floor(uniform[..., 2] * width), ops.floor(uniform[..., 3] * height)
+    fits = ops.cast((left + w <= width) & (top + h <= height), "int32")
+    first = ops.one_hot(ops.argmax(fits, axis=1), uniform.shape[1]) * ops.cast(fits, "float32")
+    left, top, w, h = (ops.sum(first * side, axis=1)[:, None] for side in (left, top, w, h))
+    x, y = ops.arange(width, dtype="float32"), ops.arange(height, dtype="float32")
+    in_x, in_y = (x >= left) & (x < left + w), (y >= top) & (y < top + h)
+    return (in_y[:, :, None] & in_x[:, None, :])[..., None]
+
+
+class Augment(keras.layers.Layer):
+    """Flip, shift and random erasing, drawn anew for every picture, in training only.
+
+    Takes raw pixels (N, H, W, 3), returns float32 of the same shape. Erased pixels become uniform
+    noise from 0 to 1 *above the mean*, as in the assignment, where erasing came after scaling and
+    mean subtraction; in raw pixels that is 255 * (mean + noise).
+
+    Args:
+        flip: mirror left and right with probability one half.
+        shift: largest shift along either axis, as a share of its length.
+        erase: probability of erasing one rectangle.
+        mean: share of 255 per channel on which the noise stands.
+    """
+
+    def __init__(self, flip=True, shift=0.1, erase=0.5, mean=PIXEL_MEAN, **kwargs):
+        super().__init__(**kwargs)
+        self.flip, self.shift, self.erase, self.mean = flip, shift, erase, mean
+        self.draws = keras.random.SeedGenerator(0)
+
+    def restart(self, seed: int, epoch: int) -> None:
+        """Make what follows a function of (seed, epoch) alone, so that a resumed run repeats it."""
+        self.draws.state.assign(np.array([seed, epoch * 2**20], np.uint32))
+
+    def call(self, images, training=False):
+        images = ops.cast(images, "float32")
+        if not training:
+            return images
+        count, height, width, channels = ops.shape(images)
+
+        def uniform(*shape, low=0.0, high=1.0):
+            return keras.random.uniform((count, *shape), low, high, seed=self.draws)
+
+        mirror = uniform() < (0.5 if self.flip else 0.0)
+        x_shift = uniform(low=-self.shift, high=self.shift) * width
+        y_shift = uniform(low=-self.shift, high=self.shift) * height
+        columns = resampling(x_shift, mirror, width)
+        rows = resampling(y_shift, ops.zeros_like(mirror), height)
+        images = ops.einsum("nyv,nxu,nvuc->nyxc", rows, columns, images)
+
+        erased = rectangles(uniform(10, 4), height, width) & (uniform(1, 1, 1) < self.erase)
+        noise = 255 * (ops.convert_to_tensor(self.mean) + uniform(height, width, channels))
+        return ops.where(erased, noise, images)

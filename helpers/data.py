@@ -1,0 +1,241 @@
+"""CIFAR-10 from three sources, one split, and the synthetic stand-in.
+
+`load("cifar10")` gives the real pictures (Krizhevsky, "Learning Multiple Layers of Features from
+Tiny Images", 2009), `load("some.npz")` a copy of them, `load("synthetic")` drawn scenes with exact
+boxes that need no network.
+"""
+
+import os
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+CLASS_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)
+THREE_WAYS = (
+    "Three ways to get pictures: (1) DATA = 'cifar10' with a network, Keras downloads 163 MB once; "
+    "(2) DATA = the path of an .npz with x_train, y_train, x_test, y_test, or that path in the "
+    "environment variable CIFAR10_NPZ; (3) DATA = 'synthetic', which needs neither."
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pictures uint8 (N, 32, 32, 3) RGB and labels int64 (N,), in three parts.
+
+    Every part is sorted by class and, inside a class, keeps the official order: the same pictures
+    stand at the same places whichever copy of the data was loaded.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_val: np.ndarray
+    y_val: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    class_names: tuple
+    source: str  # what was loaded, for titles and run.json
+    test_boxes: np.ndarray | None = None  # int64 (N, 4): x, y, w, h in pixels; synthetic only
+
+    @property
+    def synthetic(self) -> bool:
+        return self.test_boxes is not None
+
+    @property
+    def prefix(self) -> str:
+        """First word of picture names, as in cifar10_test_cat_0007.png."""
+        return "synthetic" if self.synthetic else "cifar10"
+
+    def test_name(self, index: int) -> str:
+        """Name of a test picture by class and order: cifar10_test_cat_0007.png is the eighth cat."""
+        label = self.y_test[index]
+        order = index - np.searchsorted(self.y_test, label)
+        return f"{self.prefix}_test_{self.class_names[label]}_{order:04d}.png"
+
+    def test_index(self, name: str) -> int:
+        """Place of a named test picture; the inverse of `test_name`.
+
+        Raises ValueError for a name of another form or a picture that is not there.
+        """
+        match = re.fullmatch(rf"{self.prefix}_test_([a-z]+)_(\d{{4}})\.png", name)
+        if not match or match[1] not in self.class_names:
+            raise ValueError(
+                f"'{name}' names no test picture of {self.source}. Names look like "
+                f"'{self.test_name(0)}', with one of the classes {', '.join(self.class_names)}."
+            )
+        label, order = self.class_names.index(match[1]), int(match[2])
+        count = int(np.sum(self.y_test == label))
+        if order >= count:
+            raise ValueError(f"'{name}': this class has {count} test pictures, 0000 to {count - 1:04d}.")
+        return int(np.searchsorted(self.y_test, label)) + order
+
+
+def load(source: str = "cifar10") -> Dataset:
+    """Load pictures from "cifar10", the path of an .npz, or "synthetic".
+
+    "cifar10" reads the file named by CIFAR10_NPZ if that is set, else downloads through Keras.
+
+    Raises:
+        ValueError: unknown source, or an .npz of the wrong form.
+        FileNotFoundError: an .npz that is not there.
+        ConnectionError: the download failed.
+    """
+    if source == "synthetic":
+        return synthetic()
+    if source == "cifar10":
+        source = os.environ.get("CIFAR10_NPZ") or source
+    if source == "cifar10":
+        return _arrange(*_download(), source="CIFAR-10 (Keras download)")
+    if not str(source).endswith(".npz"):
+        raise ValueError(f"DATA = '{source}' is unknown. {THREE_WAYS}")
+    return _arrange(*_read_npz(Path(source).expanduser()), source=Path(source).name)
+
+
+def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and of the validation pictures, each sorted by class.
+
+    The last tenth of every class validates (the last 500 of CIFAR-10's 5,000), the rest trains.
+    Only the order inside a class matters, so a class-sorted copy of the data gives the same split.
+    """
+    train, val = [], []
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        cut = len(of_class) - len(of_class) // 10
+        train.append(of_class[:cut])
+        val.append(of_class[cut:])
+    return np.concatenate(train), np.concatenate(val)
+
+
+def _arrange(x_train, y_train, x_test, y_test, source, class_names=CLASS_NAMES, boxes=None):
+    train, val = split(y_train)
+    test = np.argsort(y_test, kind="stable")
+    return Dataset(
+        x_train[train], y_train[train], x_train[val], y_train[val], x_test[test], y_test[test],
+        class_names, source, None if boxes is None else boxes[test],
+    )  # fmt: skip
+
+
+def _download():
+    import keras
+
+    try:
+        (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
+    except Exception as error:  # urllib, ssl, hash and archive errors: all mean "no data"
+        raise ConnectionError(f"CIFAR-10 could not be downloaded ({error}). {THREE_WAYS}") from error
+    return x_train, y_train[:, 0].astype(np.int64), x_test, y_test[:, 0].astype(np.int64)
+
+
+def _read_npz(path: Path):
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. {THREE_WAYS}")
+    keys = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in keys if key not in archive]
+            if missing:
+                raise ValueError(f"has no {', '.join(missing)}; it holds {', '.join(archive) or 'nothing'}")
+            x_train, y_train, x_test, y_test = (archive[key] for key in keys)
+        for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+            if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != (32, 32, 3):
+                raise ValueError(f"x_{part} is {x.dtype} {x.shape}, not uint8 (N, 32, 32, 3)")
+            if y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "iu":
+                raise ValueError(f"y_{part} is {y.dtype} {y.shape}, not integer ({len(x)},)")
+            if set(np.unique(y)) != set(range(10)):
+                raise ValueError(f"y_{part} does not hold the ten labels 0 to 9, all of them")
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path.name} is no CIFAR-10 .npz: {error}. {THREE_WAYS}") from error
+    return x_train, y_train.reshape(-1).astype(np.int64), x_test, y_test.reshape(-1).astype(np.int64)
+
+
+# --- The synthetic stand-in ----------------------------------------------------------------------
+
+SHAPE_NAMES = (
+    "disc", "ring", "square", "triangle", "cross", "star", "crescent", "bars", "arrow", "hourglass",
+)
+_FINE = 4  # shapes are drawn four times larger, then averaged down: smooth edges
+
+
+def _circle(radius=1.0, center=(0.0, 0.0)):
+    angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + center
+
+
+def _outlines() -> dict[str, list]:
+    """Outlines in [-1, 1]^2, y down; overlapping outlines cut holes (even-odd rule)."""
+    angles = np.arange(10) * np.pi / 5 - np.pi / 2
+    radii = np.where(np.arange(10) % 2 == 0, 1.0, 0.42)[:, None]
+    a = 0.33
+    cross = [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a),
+             (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a), (-a, -a)]  # fmt: skip
+    return {
+        "disc": [_circle(0.95)],
+        "ring": [_circle(), _circle(0.55)],
+        "square": [[(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)]],
+        "triangle": [[(0, -1), (1, 0.85), (-1, 0.85)]],
+        "cross": [cross],
+        "star": [np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii],
+        "crescent": [_circle(), _circle(0.72, (0.27, 0))],
+        "bars": [[(-0.9, y), (0.9, y), (0.9, y + 0.38), (-0.9, y + 0.38)] for y in (-0.95, -0.19, 0.57)],
+        "arrow": [[(-1, -0.3), (0, -0.3), (0, -0.9), (1, 0), (0, 0.9), (0, 0.3), (-1, 0.3)]],
+        "hourglass": [[(-0.85, -1), (0.85, -1), (-0.85, 1), (0.85, 1)]],
+    }
+
+
+_OUTLINES = _outlines()
+
+
+def draw_scene(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One shape on a cluttered background.
+
+    Returns the picture, uint8 (32, 32, 3), and the share of every pixel that the shape covers,
+    float32 (32, 32); its box is the tightest around the pixels where that is above zero.
+    """
+    coarse = rng.uniform(40, 215, (4, 4, 1)) + rng.normal(0, 20, (4, 4, 3))
+    scene = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC)
+    for _ in range(rng.integers(1, 4)):  # clutter: short strokes
+        start, end = rng.integers(0, 32, 2), rng.integers(0, 32, 2)
+        end = start + np.clip(end - start, -8, 8)
+        color = rng.uniform(0, 255, 3).tolist()
+        cv2.line(scene, start.tolist(), end.tolist(), color, int(rng.integers(1, 3)))
+
+    radius, turn = rng.uniform(8, 12), rng.uniform(-0.2, 0.2)
+    center = rng.uniform(radius, 32 - radius, 2)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    outlines = [
+        np.round(_FINE * (radius * np.asarray(outline) @ rotation + center)).astype(np.int32)
+        for outline in _OUTLINES[SHAPE_NAMES[label]]
+    ]
+    fine = np.zeros((32 * _FINE, 32 * _FINE), np.float32)
+    cv2.fillPoly(fine, outlines, 1.0)
+    coverage = fine.reshape(32, _FINE, 32, _FINE).mean(axis=(1, 3))
+
+    # A colour on the far side of the background's keeps the shape visible.
+    behind = np.average(scene.reshape(-1, 3), axis=0, weights=coverage.reshape(-1))
+    color = np.where(behind < 128, rng.uniform(170, 255, 3), rng.uniform(0, 85, 3))
+    scene = scene + coverage[..., None] * (color - scene) + rng.normal(0, 5, scene.shape)
+    return np.clip(scene, 0, 255).astype(np.uint8), coverage
+
+
+def bounding_box(coverage: np.ndarray) -> tuple[int, int, int, int]:
+    """Tightest box x, y, w, h (pixels) around the positive entries of an (H, W) array."""
+    ys, xs = np.nonzero(coverage > 0)
+    return xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1
+
+
+def synthetic(train: int = 3000, test: int = 500, seed: int = 0) -> Dataset:
+    """Drawn scenes of ten shapes, `train` (a tenth of them validates) and `test` pictures."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for count in (train, test):
+        labels = np.arange(count) % 10
+        drawn = [draw_scene(label, rng) for label in labels]
+        pictures = np.stack([scene for scene, _ in drawn])
+        boxes = np.array([bounding_box(coverage) for _, coverage in drawn])
+        parts.append((pictures, labels, boxes))
+    (x_train, y_train, _), (x_test, y_test, boxes) = parts
+    return _arrange(x_train, y_train, x_test, y_test, "synthetic stand-in", SHAPE_NAMES, boxes)

@@ -1,0 +1,149 @@
+"""Where am I (Colab, GPU, versions), which mode, and how to write files safely."""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDED = ROOT / "saved_models" / "course"
+MODES = ("auto", "recorded", "full", "quick")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the configuration form comes to."""
+
+    mode: str  # "recorded", "full" or "quick"
+    data: str  # "cifar10", "synthetic" or the path of an .npz
+    epochs: int
+    seed: int
+    folder: Path  # the run folder
+
+    @property
+    def banner(self) -> str:
+        if self.mode == "full":
+            return f"MODE full: trains {self.epochs} epochs on {self.data} into {self.folder}"
+        if self.mode == "recorded":
+            return f"MODE recorded: loads the run in saved_models/{self.folder.name}, trains nothing"
+        return (
+            "MODE quick: a small network on the SYNTHETIC STAND-IN for CIFAR-10, to see every cell "
+            "run.\nFor real pictures choose MODE 'recorded', or 'full' on a machine with a GPU."
+        )
+
+
+def configure(mode="auto", data="auto", epochs=50, seed=0, folder="") -> Settings:
+    """Turn the form into settings. COURSE_MODE and COURSE_EPOCHS in the environment override it.
+
+    "auto" becomes "recorded" if CIFAR-10 is at hand and the recorded run is complete, else "full"
+    with a GPU, else "recorded" for an unfinished run, else "quick". A mode or a data source that is
+    named never falls back to another.
+
+    Raises:
+        ValueError: an unknown mode, a bad number, a mode that does not fit the data.
+        FileNotFoundError: "recorded" where no run is recorded.
+    """
+    mode = os.environ.get("COURSE_MODE") or mode
+    epochs = os.environ.get("COURSE_EPOCHS") or epochs
+    if mode not in MODES:
+        raise ValueError(f"MODE = '{mode}' is unknown; it is one of {', '.join(MODES)}.")
+    for name, value, least in (("EPOCHS", epochs, 1), ("SEED", seed, 0)):
+        if not str(value).isdecimal() or int(value) < least:
+            raise ValueError(f"{name} = {value!r}: a whole number from {least} on is needed.")
+    if mode == "auto":
+        mode = _choose_mode(data)
+    if mode == "quick" and data not in ("auto", "synthetic"):
+        raise ValueError(f"MODE = 'quick' uses drawn pictures; for DATA = '{data}' choose MODE = 'full'.")
+    if mode == "recorded" and data == "synthetic":
+        raise ValueError("MODE = 'recorded' loads weights for CIFAR-10; for DATA = 'synthetic' choose 'quick'.")
+    if mode == "recorded" and not (RECORDED / "run.json").is_file():
+        raise FileNotFoundError("No run is recorded in saved_models/course; choose MODE = 'full'.")
+    if data == "auto":
+        data = "synthetic" if mode == "quick" else "cifar10"
+    if mode == "recorded":
+        folder = RECORDED
+    elif mode == "quick":  # always trained anew, and gone with the machine's temporary files
+        folder = tempfile.mkdtemp(prefix="quick_run_")
+    return Settings(mode, data, int(epochs), int(seed), Path(folder or f"runs/course_seed{seed}"))
+
+
+def _choose_mode(data: str) -> str:
+    if data == "synthetic":
+        return "quick"
+    real = data != "auto" or in_colab() or _cifar10_at_hand()
+    recorded = real and (RECORDED / "run.json").is_file()
+    if recorded and '"complete": true' in (RECORDED / "run.json").read_text():
+        return "recorded"
+    if gpu_names():
+        return "full"
+    if recorded:
+        return "recorded"
+    return "quick" if data == "auto" else "full"
+
+
+def _cifar10_at_hand() -> bool:
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    cached = list(home.glob("datasets/cifar-10-batches-py*"))
+    return bool(os.environ.get("CIFAR10_NPZ") or cached)
+
+
+def in_colab() -> bool:
+    return "google.colab" in sys.modules
+
+
+def gpu_names() -> list[str]:
+    """Names of the GPUs that Keras' backend can use; empty without one."""
+    import keras
+
+    if not keras.distribution.list_devices("gpu"):
+        return []
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+    except (OSError, subprocess.CalledProcessError):
+        return ["GPU"]
+
+
+def environment() -> dict[str, str]:
+    """Versions, device and revision: what a measured number depends on."""
+    import keras
+
+    backend = keras.backend.backend()
+    packages = ("keras", backend, "numpy", "matplotlib", "opencv-python")
+    cores = f"CPU, {os.cpu_count()} cores"
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "backend": backend,
+        "device": ", ".join(gpu_names()) or cores,
+        "revision": revision() or "unknown",
+    }
+
+
+def revision() -> str:
+    """Git revision of the course, with "+" if files differ from it; empty outside a clone."""
+    try:
+        git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+@contextmanager
+def replacing(path: Path):
+    """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
+
+    A crash, a full disk or an interrupt leaves the old file as it was, and nothing else behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{os.getpid()}_{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,266 @@
+"""The trainer: one readable line per epoch, checkpoints on improvement, resuming after any stop.
+
+A run is a folder with training_log.csv, run.json, the checkpoints, and the latest states to resume
+from. Randomness is a function of (seed, epoch), so a run that was stopped and started again ends
+like one left alone.
+"""
+
+import csv
+import json
+import sys
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from helpers.augment import Augment
+from helpers.data import Dataset
+from helpers.recipes import Recipe
+from helpers.resnet import resnet_v2
+from helpers.runtime import environment, replacing
+
+COLUMNS = ("epoch", "lr", "loss", "acc", "val_loss", "val_acc", "seconds")
+STATES_KEPT = 2  # the newest, and the one before in case the newest is damaged
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or unfinished run, read from its folder."""
+
+    folder: Path
+    log: list[dict]  # one row per epoch: COLUMNS as numbers
+    info: dict  # run.json
+
+    @property
+    def best(self) -> dict:
+        """The log's first row with the highest validation accuracy."""
+        return max(self.log, key=lambda row: row["val_acc"])
+
+    def network(self) -> keras.Model:
+        """The network with the weights of the best epoch, ready for raw pixels."""
+        model = build(self.info["recipe"])
+        model.load_weights(self.folder / checkpoint_name(self.info["recipe"]["depth"], self.best["epoch"]))
+        return model
+
+    def lines(self) -> list[str]:
+        """The log as it was printed during training."""
+        total = self.info["epochs"]
+        return [epoch_line(row, self.log[:i], total, self.info["recipe"]) for i, row in enumerate(self.log)]
+
+
+def open_run(folder) -> Run:
+    """Read a run's folder.
+
+    Raises:
+        FileNotFoundError: no run.json or training_log.csv there.
+        ValueError: one of them is damaged.
+    """
+    folder = Path(folder)
+    for name in ("run.json", "training_log.csv"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no run folder: it has no {name}. Train first.")
+    try:
+        info = json.loads((folder / "run.json").read_text())
+        return Run(folder, read_log(folder / "training_log.csv"), info)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"The log or run.json in {folder} is damaged ({error}); train again.") from error
+
+
+def read_log(path) -> list[dict]:
+    """Rows of a training_log.csv as numbers.
+
+    Raises:
+        ValueError: other columns, or an entry that is no number.
+    """
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    if rows and tuple(rows[0]) != COLUMNS:
+        raise ValueError(f"columns {', '.join(rows[0])} instead of {', '.join(COLUMNS)}")
+    return [{**{key: float(row[key]) for key in COLUMNS}, "epoch": int(row["epoch"])} for row in rows]
+
+
+def build(recipe: dict) -> keras.Model:
+    """The network of a recipe, given as in run.json, with fresh weights."""
+    return resnet_v2(
+        recipe["depth"], l2=recipe["l2"], batch_norm_momentum=recipe["batch_norm_momentum"]
+    )
+
+
+def checkpoint_name(depth: int, epoch: int) -> str:
+    """The assignment's name for the weights saved after an epoch."""
+    return f"cifar10_ResNet{depth}v2_model.{epoch:03d}.keras"
+
+
+def epoch_line(row: dict, before: list[dict], total: int, recipe: dict) -> str:
+    """One finished epoch for the reader: `before` holds the rows of the epochs before it."""
+    best = max((earlier["val_acc"] for earlier in before), default=-np.inf)
+    if row["val_acc"] > best:
+        name = checkpoint_name(recipe["depth"], row["epoch"])
+        verdict = f"val_acc improved from {best:.5f} to {row['val_acc']:.5f}, saving model to {name}"
+    else:
+        verdict = f"val_acc did not improve from {best:.5f}"
+    return (
+        f"Epoch {row['epoch']:2d}/{total} - {row['seconds']:.0f}s - learning rate {row['lr']:.10g}"
+        f" - loss: {row['loss']:.4f} - acc: {row['acc']:.4f}"
+        f" - val_loss: {row['val_loss']:.4f} - val_acc: {row['val_acc']:.4f} - {verdict}"
+    )
+
+
+def train(recipe: Recipe, dataset: Dataset, folder, seed: int = 0, epochs: int | None = None) -> Run:
+    """Train a fresh network, or go on where the run in `folder` stopped.
+
+    Args:
+        recipe: how to train.
+        dataset: trains on its training part; its validation part chooses the checkpoints.
+        folder: the run's folder, made if missing.
+        seed: of initial weights, order and augmentation.
+        epochs: how many in all, finished ones included; the recipe's number by default.
+
+    Returns:
+        The run. Every epoch's line is printed, also those finished earlier.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe, seed or data, or one that left no
+            state to go on from.
+    """
+    folder, epochs = Path(folder), recipe.epochs if epochs is None else epochs
+    identity = {"recipe": recipe.as_dict(), "seed": seed, "data": dataset.source}
+    _check_folder(folder, identity)
+
+    keras.utils.set_random_seed(seed)  # initial weights
+    network = build(identity["recipe"])
+    augment = Augment(recipe.flip, recipe.shift, recipe.erase)
+    trained = _with_augmentation(network, augment)
+    trained.compile(
+        optimizer=keras.optimizers.get(recipe.optimizer),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["acc"],
+    )
+    trained.optimizer.build(trained.trainable_variables)
+    variables = trained.variables + trained.optimizer.variables
+    log = _restore(folder, variables)
+
+    show = _live_line()
+    for i, row in enumerate(log[:epochs]):
+        print(epoch_line(row, log[:i], epochs, identity["recipe"]))
+    if log and len(log) < epochs:
+        print(f"Going on after epoch {len(log)}, the last one in {folder.name}")
+    for epoch in range(len(log), epochs):
+        started = time.perf_counter()
+        rate = recipe.learning_rate(epoch)
+        trained.optimizer.learning_rate.assign(rate)
+        augment.restart(seed, epoch)
+        order = np.random.default_rng((seed, epoch)).permutation(len(dataset.x_train))
+        history = trained.fit(
+            dataset.x_train[order], dataset.y_train[order],
+            batch_size=recipe.batch_size, shuffle=False, verbose=0,
+            validation_data=(dataset.x_val, dataset.y_val), validation_batch_size=256,
+            callbacks=[_Progress(show, f"Epoch {epoch + 1}/{epochs}")],
+        ).history  # fmt: skip
+        row = {"epoch": epoch + 1, "lr": rate, **{key: history[key][0] for key in COLUMNS[2:6]}}
+        row["seconds"] = time.perf_counter() - started
+        _save(folder, identity, network, variables, log, row, epochs)
+        print(epoch_line(row, log, epochs, identity["recipe"]), flush=True)
+        log.append(row)
+    show(f"{len(log)} of {epochs} epochs done")
+    return open_run(folder)
+
+
+def _with_augmentation(network, augment):
+    """Augmentation, then the network up to its logits, sharing the network's weights.
+
+    Kept apart from the network so that what is saved and explained is plain Keras.
+    """
+    pixels = keras.Input(network.input_shape[1:])
+    to_logits = keras.Model(network.inputs, network.get_layer("logits").output)
+    return keras.Model(pixels, to_logits(augment(pixels)))
+
+
+def _check_folder(folder, identity):
+    if not (folder / "run.json").is_file():
+        return
+    info = open_run(folder).info
+    for key, value in identity.items():
+        if info[key] != json.loads(json.dumps(value)):
+            raise ValueError(
+                f"{folder} holds a run with {key} = {info[key]}, not {value}. "
+                "Choose another run folder, or the same settings to go on with that run."
+            )
+
+
+def _restore(folder, variables) -> list[dict]:
+    """Set the variables to the newest state that can be read; return its log."""
+    for path in sorted(folder.glob("state_*.npz"), reverse=True):
+        try:
+            with np.load(path, allow_pickle=False) as state:
+                values = [state[f"v{i:03d}"] for i in range(len(variables))]
+                log = [dict(zip(COLUMNS, row)) for row in state["log"].tolist()]
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            print(f"{path.name} is damaged ({error}); trying the state before it")
+            continue
+        for variable, value in zip(variables, values):
+            variable.assign(value)
+        return [{**row, "epoch": int(row["epoch"])} for row in log]
+    if (folder / "training_log.csv").is_file():
+        raise ValueError(
+            f"{folder} holds a log but no state to go on from. Choose another run folder to train "
+            "anew, or MODE = 'recorded' to look at a recorded run."
+        )
+    return []
+
+
+def _save(folder, identity, network, variables, log, row, epochs):
+    """Write what an epoch leaves behind; the state goes last and holds the log as well."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [*log, row]
+    if row["val_acc"] > max((earlier["val_acc"] for earlier in log), default=-np.inf):
+        with replacing(folder / checkpoint_name(identity["recipe"]["depth"], row["epoch"])) as path:
+            network.save(path)
+    with replacing(folder / "training_log.csv") as path, open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**r, "seconds": round(r["seconds"], 1)} for r in rows)
+    info = {
+        **identity, "epochs": epochs, "complete": len(rows) >= identity["recipe"]["epochs"],
+        "seconds": round(sum(r["seconds"] for r in rows), 1), "environment": environment(),
+    }  # fmt: skip
+    with replacing(folder / "run.json") as path:
+        path.write_text(json.dumps(info, indent=2) + "\n")
+    with replacing(folder / f"state_{row['epoch']:03d}.npz") as path:
+        values = {f"v{i:03d}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
+        with open(path, "wb") as file:
+            np.savez(file, log=np.array([[r[key] for key in COLUMNS] for r in rows]), **values)
+    for old in sorted(folder.glob("state_*.npz"))[:-STATES_KEPT]:
+        old.unlink()
+
+
+class _Progress(keras.callbacks.Callback):
+    """Keeps one line moving while an epoch runs."""
+
+    def __init__(self, show, title):
+        super().__init__()
+        self.show, self.title = show, title
+        self.started = self.shown = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.monotonic()
+        if now - self.shown > 2:
+            self.shown = now
+            share = (batch + 1) / self.params["steps"]
+            left = (now - self.started) * (1 - share) / share
+            self.show(f"{self.title}: {share:.0%} of the pictures, {left:.0f}s left")
+
+
+def _live_line():
+    """A function that shows a line in place of the one before, in a notebook or terminal."""
+    if "ipykernel" in sys.modules:
+        from IPython.display import display
+
+        handle = display({"text/plain": "Training"}, raw=True, display_id=True)
+        return lambda text: handle.update({"text/plain": text}, raw=True)
+    if sys.stderr.isatty():
+        return lambda text: print(f"\r{text:70}", end="\r", file=sys.stderr, flush=True)
+    return lambda text: None
