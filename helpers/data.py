@@ -96,6 +96,27 @@ def load(source: str = "cifar10") -> Dataset:
     return _arrange(*_read_npz(Path(source).expanduser()), source=Path(source).name)
 
 
+def load_picture(path) -> np.ndarray:
+    """Read a picture file, cut its middle square and shrink it: uint8 (32, 32, 3), RGB.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: OpenCV cannot decode it.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Check the path, or upload the picture first.")
+    encoded = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+    if image is None:
+        raise ValueError(f"{path.name} cannot be decoded as a picture; PNG and JPEG work.")
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    return cv2.cvtColor(cv2.resize(square, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+
+
 def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and of the validation pictures, each sorted by class.
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from helpers.recipes import COURSE, QUICK, Recipe
+
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "saved_models" / "course"
 MODES = ("auto", "recorded", "full", "quick")
@@ -21,6 +23,7 @@ class Settings:
 
     mode: str  # "recorded", "full" or "quick"
     data: str  # "cifar10", "synthetic" or the path of an .npz
+    recipe: Recipe
     epochs: int
     seed: int
     folder: Path  # the run folder
@@ -69,7 +72,10 @@ def configure(mode="auto", data="auto", epochs=50, seed=0, folder="") -> Setting
         folder = RECORDED
     elif mode == "quick":  # always trained anew, and gone with the machine's temporary files
         folder = tempfile.mkdtemp(prefix="quick_run_")
-    return Settings(mode, data, int(epochs), int(seed), Path(folder or f"runs/course_seed{seed}"))
+    recipe = QUICK if mode == "quick" else COURSE
+    epochs = QUICK.epochs if mode == "quick" else int(epochs)
+    folder = Path(folder or f"runs/{recipe.name}_seed{seed}")
+    return Settings(mode, data, recipe, epochs, int(seed), folder)
 
 
 def _choose_mode(data: str) -> str:
@@ -96,6 +102,32 @@ def in_colab() -> bool:
     return "google.colab" in sys.modules
 
 
+def upload() -> str:
+    """Ask for a file with Colab's upload button; return its path.
+
+    Raises:
+        RuntimeError: not in Colab, or nothing was chosen.
+    """
+    if not in_colab():
+        raise RuntimeError("Only Colab has an upload button; give the path of a file instead.")
+    from google.colab import files
+
+    chosen = list(files.upload())
+    if not chosen:
+        raise RuntimeError("No file was chosen; run the cell again, or leave the field empty.")
+    return chosen[0]
+
+
+def download(path: Path) -> None:
+    """Hand a file to the browser in Colab; say where it is elsewhere."""
+    if in_colab():
+        from google.colab import files
+
+        files.download(str(path))
+    else:
+        print(f"Your results are in {path}")
+
+
 def gpu_names() -> list[str]:
     """Names of the GPUs that Keras' backend can use; empty without one."""
     import keras
@@ -107,6 +139,22 @@ def gpu_names() -> list[str]:
         return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
     except (OSError, subprocess.CalledProcessError):
         return ["GPU"]
+
+
+@contextmanager
+def quiet():
+    """Drop what native code writes to stderr, such as TensorFlow's start-up messages.
+
+    Exceptions still show: Python's own errors do not take that way.
+    """
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def environment() -> dict[str, str]:

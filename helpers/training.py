@@ -15,6 +15,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from IPython import get_ipython
+from IPython.display import display
 
 from helpers.augment import Augment
 from helpers.data import Dataset
@@ -36,13 +38,24 @@ class Run:
 
     @property
     def best(self) -> dict:
-        """The log's first row with the highest validation accuracy."""
+        """The log's row with the highest validation accuracy, the first of equals."""
         return max(self.log, key=lambda row: row["val_acc"])
 
+    @property
+    def checkpoint(self) -> Path:
+        """The file with the best epoch's weights."""
+        return self.folder / checkpoint_name(self.info["recipe"]["depth"], self.best["epoch"])
+
     def network(self) -> keras.Model:
-        """The network with the weights of the best epoch, ready for raw pixels."""
+        """The network with the best epoch's weights, ready for raw pixels.
+
+        Raises:
+            FileNotFoundError: the checkpoint is gone.
+        """
+        if not self.checkpoint.is_file():
+            raise FileNotFoundError(f"{self.checkpoint} is gone; train again, or restore the file.")
         model = build(self.info["recipe"])
-        model.load_weights(self.folder / checkpoint_name(self.info["recipe"]["depth"], self.best["epoch"]))
+        model.load_weights(self.checkpoint)  # not load_model: weights outlive versions of Keras
         return model
 
     def lines(self) -> list[str]:
@@ -175,7 +188,7 @@ def _with_augmentation(network, augment):
     Kept apart from the network so that what is saved and explained is plain Keras.
     """
     pixels = keras.Input(network.input_shape[1:])
-    to_logits = keras.Model(network.inputs, network.get_layer("logits").output)
+    to_logits = keras.Model(network.input, network.get_layer("logits").output)
     return keras.Model(pixels, to_logits(augment(pixels)))
 
 
@@ -230,7 +243,7 @@ def _save(folder, identity, network, variables, log, row, epochs):
     with replacing(folder / "run.json") as path:
         path.write_text(json.dumps(info, indent=2) + "\n")
     with replacing(folder / f"state_{row['epoch']:03d}.npz") as path:
-        values = {f"v{i:03d}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
+        values = {f"v{i:03d}": v.numpy() for i, v in enumerate(variables)}
         with open(path, "wb") as file:
             np.savez(file, log=np.array([[r[key] for key in COLUMNS] for r in rows]), **values)
     for old in sorted(folder.glob("state_*.npz"))[:-STATES_KEPT]:
@@ -256,9 +269,7 @@ class _Progress(keras.callbacks.Callback):
 
 def _live_line():
     """A function that shows a line in place of the one before, in a notebook or terminal."""
-    if "ipykernel" in sys.modules:
-        from IPython.display import display
-
+    if hasattr(get_ipython(), "kernel"):
         handle = display({"text/plain": "Training"}, raw=True, display_id=True)
         return lambda text: handle.update({"text/plain": text}, raw=True)
     if sys.stderr.isatty():

@@ -1,0 +1,39 @@
+# make notebooks   execute both notebooks into build/         make lab       open them in JupyterLab
+# make test        pytest, and nbval over both notebooks      make figures   refresh what is committed
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+NOTEBOOKS := Assignment4A.ipynb Assignment4B.ipynb
+export JUPYTER_PREFER_ENV_PATH := 1
+
+.PHONY: notebooks test lab figures clean
+
+notebooks: $(VENV)/installed
+	$(BIN)/python -m helpers.execute $(NOTEBOOKS)
+
+# The notebooks are tested in their quick mode: no data, no network, no GPU.
+test: $(VENV)/installed-tests
+	COURSE_MODE=quick $(BIN)/python -m pytest -q --durations=5 tests $(NOTEBOOKS) \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=300
+
+lab: $(VENV)/installed
+	$(BIN)/jupyter lab
+
+# Needs CIFAR-10: downloaded by Keras, or an .npz named by CIFAR10_NPZ.
+figures: $(VENV)/installed
+	COURSE_MODE=recorded $(BIN)/python -m helpers.execute --in-place $(NOTEBOOKS)
+	cp build/gradcam_results.png images/gradcam_results.png
+
+clean:
+	rm -rf $(VENV) build
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@

@@ -1,0 +1,84 @@
+"""Execute notebooks with visible progress: python -m helpers.execute [--in-place] NOTEBOOK ...
+
+Without --in-place, the executed copies go to build/, as .ipynb and as .html.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+
+from helpers.runtime import ROOT, replacing
+
+BUILD = ROOT / "build"
+
+
+class _Client(NotebookClient):
+    """Tells which cell runs, and passes printed lines on as they come."""
+
+    def process_message(self, msg, cell, cell_index):
+        if msg["msg_type"] == "stream":
+            for line in msg["content"]["text"].splitlines():
+                print("        " + line[:200], flush=True)
+        return super().process_message(msg, cell, cell_index)
+
+
+def execute(path: Path, in_place: bool) -> None:
+    """Execute one notebook from the repository's root, top to bottom.
+
+    Raises:
+        CellExecutionError: a cell failed; the copy in build/ shows it, the notebook is unchanged.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    total, started = len(notebook.cells), time.monotonic()
+
+    def announce(cell, cell_index, **_):
+        if cell.cell_type == "code":
+            print(f"[{cell_index + 1:2}/{total}] {time.monotonic() - started:5.0f}s  {cell['id']}", flush=True)
+
+    client = _Client(
+        notebook, timeout=None, record_timing=False, on_cell_start=announce,
+        resources={"metadata": {"path": str(ROOT)}},
+    )  # fmt: skip
+    print(f"{path.name}: {total} cells")
+    try:
+        client.execute()
+        if in_place:
+            _write(path, nbformat.writes(notebook))
+    finally:
+        if not in_place:
+            BUILD.mkdir(exist_ok=True)
+            _write(BUILD / path.name, nbformat.writes(notebook))
+            html, _ = HTMLExporter().from_notebook_node(notebook)
+            _write(BUILD / f"{path.stem}.html", html)
+    print(f"{path.name}: done in {time.monotonic() - started:.0f}s")
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--in-place", action="store_true", help="store the outputs in the notebooks")
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    arguments = parser.parse_args()
+    for path in arguments.notebooks:
+        try:
+            execute(path, arguments.in_place)
+        except CellExecutionError as error:
+            sys.exit(f"{path.name} stopped:\n{error}")
+    if not arguments.in_place:
+        print("\nOpen these in a browser:")
+        for path in arguments.notebooks:
+            print(f"  build/{path.stem}.html   (notebook: build/{path.name})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from helpers import data
+
+
+def tiny(order):
+    """Arrays of a CIFAR-10 of 20 + 10 pictures per class, every pixel telling class and order."""
+    rng = np.random.default_rng(1)
+    arrays = {}
+    for part, per_class in (("train", 20), ("test", 10)):
+        labels = np.repeat(np.arange(10), per_class)
+        ranks = np.tile(np.arange(per_class), 10)
+        if order == "official":  # classes mixed, the order inside a class kept
+            mixed = rng.permutation(labels)
+            ranks = np.array([np.sum(mixed[:i] == mixed[i]) for i in range(len(mixed))])
+            labels = mixed
+        pixels = (labels * 20 + ranks).astype(np.uint8)
+        arrays[f"x_{part}"] = np.broadcast_to(pixels[:, None, None, None], (len(pixels), 32, 32, 3))
+        arrays[f"y_{part}"] = labels[:, None]  # the official shape (N, 1)
+    return arrays
+
+
+@pytest.fixture
+def npz(tmp_path):
+    def write(**changes):
+        arrays = {**tiny("sorted"), **changes}
+        path = tmp_path / "copy.npz"
+        np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+        return str(path)
+
+    return write
+
+
+def test_split_takes_the_last_tenth_of_every_class():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 5000))
+    train, val = data.split(labels)
+    assert len(train) == 45_000 and len(val) == 5_000
+    assert sorted([*train, *val]) == list(range(50_000))
+    for label in range(10):
+        assert max(train[labels[train] == label]) < min(val[labels[val] == label])
+        assert np.sum(labels[val] == label) == 500
+
+
+def test_sorted_and_official_order_give_the_same_pictures(tmp_path):
+    loaded = []
+    for order in ("sorted", "official"):
+        np.savez(tmp_path / f"{order}.npz", **tiny(order))
+        loaded.append(data.load(str(tmp_path / f"{order}.npz")))
+    for part in ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test"):
+        assert np.array_equal(getattr(loaded[0], part), getattr(loaded[1], part)), part
+    assert loaded[0].x_train.shape == (180, 32, 32, 3) and loaded[0].x_val.shape == (20, 32, 32, 3)
+    assert loaded[0].source == "sorted.npz" and not loaded[0].synthetic
+
+
+def test_environment_variable_names_the_copy(npz, monkeypatch):
+    monkeypatch.setenv("CIFAR10_NPZ", npz())
+    assert data.load("cifar10").source == "copy.npz"
+
+
+def test_names_are_class_and_order(npz):
+    dataset = data.load(npz())
+    assert dataset.test_name(37) == "cifar10_test_cat_0007.png"
+    assert all(dataset.test_index(dataset.test_name(i)) == i for i in range(100))
+    assert dataset.x_test[dataset.test_index("cifar10_test_cat_0007.png"), 0, 0, 0] == 3 * 20 + 7
+
+
+@pytest.mark.parametrize(
+    "name", ["cat.png", "cifar10_test_cow_0000.png", "../cifar10_test_cat_0000.png", "cifar10_test_cat_0010.png"]
+)
+def test_unknown_name_is_refused(npz, name):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        data.load(npz()).test_index(name)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"y_test": None}, "has no y_test"),
+        ({"x_train": np.zeros((200, 3, 32, 32), np.uint8)}, r"x_train is uint8 \(200, 3, 32, 32\)"),
+        ({"x_train": np.zeros((200, 32, 32, 3), np.float32)}, "x_train is float32"),
+        ({"x_test": np.zeros((100, 32, 32, 1), np.uint8)}, r"x_test is uint8 \(100, 32, 32, 1\)"),
+        ({"y_train": np.zeros(199, int)}, r"y_train is int64 \(199,\)"),
+        ({"y_train": np.zeros(200, float)}, "y_train is float64"),
+        ({"y_train": np.full(200, 10)}, "ten labels"),
+        ({"y_train": np.array([None] * 200)}, "allow_pickle=False"),
+    ],
+)
+def test_malformed_npz_is_refused(npz, changes, message):
+    with pytest.raises(ValueError, match=f"copy.npz is no CIFAR-10 .npz: .*{message}.*Three ways"):
+        data.load(npz(**changes))
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 half an archive"])
+def test_file_that_is_no_npz_is_refused(tmp_path, content):
+    (tmp_path / "bad.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="bad.npz is no CIFAR-10 .npz"):
+        data.load(str(tmp_path / "bad.npz"))
+
+
+def test_missing_npz_and_unknown_source_name_the_three_ways(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing\.npz.*Three ways.*CIFAR10_NPZ.*synthetic"):
+        data.load(str(tmp_path / "missing.npz"))
+    with pytest.raises(ValueError, match="DATA = 'cifar100' is unknown.*Three ways"):
+        data.load("cifar100")
+
+
+def test_failed_download_names_the_three_ways(monkeypatch):
+    import keras
+
+    def offline():
+        raise Exception("URL fetch failure")
+
+    monkeypatch.delenv("CIFAR10_NPZ", raising=False)
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", offline)
+    with pytest.raises(ConnectionError, match="URL fetch failure.*Three ways.*CIFAR10_NPZ.*synthetic"):
+        data.load("cifar10")
+
+
+def test_synthetic_boxes_hold_the_drawn_pixels_tightly():
+    rng = np.random.default_rng(3)
+    for label in list(range(10)) * 20:
+        scene, coverage = data.draw_scene(label, rng)
+        x, y, w, h = data.bounding_box(coverage)
+        assert scene.shape == (32, 32, 3) and scene.dtype == np.uint8
+        assert coverage.sum() > 20
+        inside = coverage[y : y + h, x : x + w]
+        assert inside.sum() == coverage.sum()
+        for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]):
+            assert edge.max() > 0
+
+
+def test_synthetic_shape_differs_from_its_background():
+    rng = np.random.default_rng(4)
+    for label in range(10):
+        scene, coverage = data.draw_scene(label, rng)
+        ring = cv2.dilate((coverage > 0).astype(np.uint8), np.ones((7, 7))).astype(bool) & (coverage == 0)
+        gap = scene[coverage == 1].mean(axis=0) - scene[ring].mean(axis=0)
+        assert np.abs(gap).max() > 30
+
+
+def test_synthetic_is_reproducible_and_balanced(scenes):
+    again = data.synthetic(train=200, test=50)
+    assert np.array_equal(scenes.x_train, again.x_train)
+    assert np.array_equal(scenes.test_boxes, again.test_boxes)
+    assert np.bincount(scenes.y_train).tolist() == [18] * 10
+    assert np.bincount(scenes.y_val).tolist() == [2] * 10
+    assert scenes.synthetic and scenes.test_name(0) == "synthetic_test_disc_0000.png"
+
+
+def test_picture_is_squared_shrunk_and_rgb(tmp_path):
+    wide = np.zeros((64, 128, 3), np.uint8)
+    wide[:, 32:96] = (0, 0, 255)  # red, in OpenCV's order
+    cv2.imwrite(str(tmp_path / "wide.png"), wide)
+    picture = data.load_picture(tmp_path / "wide.png")
+    assert picture.shape == (32, 32, 3) and picture.dtype == np.uint8
+    assert np.all(picture == (255, 0, 0))
+    cv2.imwrite(str(tmp_path / "grey.png"), wide[..., 2])
+    assert data.load_picture(tmp_path / "grey.png").shape == (32, 32, 3)
+
+
+def test_bad_picture_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file.*cat.png"):
+        data.load_picture(tmp_path / "cat.png")
+    for content in (b"", b"this is text"):
+        (tmp_path / "cat.png").write_bytes(content)
+        with pytest.raises(ValueError, match="cat.png cannot be decoded"):
+            data.load_picture(tmp_path / "cat.png")
+
+
+@pytest.mark.skipif("CIFAR10_NPZ" not in os.environ, reason="CIFAR10_NPZ names no copy of CIFAR-10")
+def test_real_cifar10():
+    dataset = data.load("cifar10")
+    assert dataset.x_train.shape == (45_000, 32, 32, 3)
+    assert dataset.x_val.shape == (5_000, 32, 32, 3)
+    assert dataset.x_test.shape == (10_000, 32, 32, 3)
+    assert np.bincount(dataset.y_val).tolist() == [500] * 10
+    from helpers.resnet import PIXEL_MEAN
+
+    assert np.allclose(dataset.x_train.mean(axis=(0, 1, 2)) / 255, PIXEL_MEAN, atol=0.001)

@@ -1,0 +1,133 @@
+"""What is stored in the committed notebooks and pages; nbval executes the notebooks themselves."""
+
+import json
+import re
+import statistics
+
+import nbformat
+import pytest
+
+from helpers import training
+from helpers.runtime import ROOT
+
+NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
+PAGES = [*NOTEBOOKS, ROOT / "README.md"]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.name)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(path):
+    if path.suffix == ".md":
+        return path.read_text()
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def test_both_notebooks_are_there():
+    assert [path.name for path in NOTEBOOKS] == ["Assignment4A.ipynb", "Assignment4B.ipynb"]
+
+
+def test_executed_top_to_bottom_without_errors(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+    kinds = {output.output_type for cell in code_cells(notebook) for output in cell.outputs}
+    assert kinds and "error" not in kinds
+
+
+def test_outputs_hold_no_warning_and_no_path_of_a_machine(notebook):
+    for cell in code_cells(notebook):
+        text = cell.source + json.dumps(
+            [output for output in cell.outputs if output.output_type == "stream"]
+        )
+        assert "Warning" not in text and "WARNING" not in text, cell["id"]
+        assert not re.search(r"(?<![\w.])/(root|home|work|tmp|usr|Users|opt)/", text), cell["id"]
+        assert not [o for o in cell.outputs if o.get("name") == "stderr"], cell["id"]
+
+
+def test_size_format_and_ids():
+    for path in NOTEBOOKS:
+        assert path.stat().st_size < 1_000_000, path.name
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        assert "widgets" not in notebook.metadata  # GitHub would refuse to render the notebook
+        ids = [cell["id"] for cell in notebook.cells]
+        assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", each) for each in ids), path.name
+
+
+def test_short_cells(notebook):
+    lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
+    assert statistics.median(lengths) <= 8
+    assert len(notebook.cells) <= 70
+
+
+def test_setup_cell_is_the_same_everywhere_and_needs_only_the_standard_library():
+    setups = {
+        next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell["id"] == "setup")
+        for path in NOTEBOOKS
+    }
+    assert len(setups) == 1
+    (setup,) = setups
+    assert len(setup.splitlines()) <= 25
+    imported = re.findall(r"^(?:import|from) (.+?)(?: import .*)?$", setup, flags=re.MULTILINE)
+    modules = {name.strip().split(".")[0] for line in imported for name in line.split(",")}
+    assert modules == {"json", "os", "re", "subprocess", "sys", "pathlib", "urllib"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    text = prose(path)
+    headings = {
+        re.sub(r"[^\w\- ]", "", title).strip().replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    }
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    assert links
+    for link in links:
+        if link.startswith("#"):
+            anchors = {each.lower() for each in headings} if path.suffix == ".md" else headings
+            assert link[1:] in anchors, link
+        elif not link.startswith("https://"):
+            assert (ROOT / link.split("#")[0]).exists(), link
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_images_have_alt_text(path):
+    assert "![](" not in prose(path)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_one_heading_and_a_colab_badge(path):
+    text = prose(path)
+    assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1
+    target = re.search(r"colab-badge\.svg\)\]\((https://colab\.research\.google\.com/github/[^)]*)\)", text)
+    assert target and (target[1].endswith("/github/") or target[1].endswith(path.name))
+
+
+def test_stored_training_output_is_the_recorded_run():
+    notebook = nbformat.read(ROOT / "Assignment4B.ipynb", as_version=4)
+    cell = next(cell for cell in notebook.cells if cell["id"] == "training")
+    printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+    run = training.open_run(ROOT / "saved_models/course")
+    assert printed.splitlines() == run.lines()
+
+
+def test_readme_log_is_the_recorded_run():
+    readme = (ROOT / "README.md").read_text()
+    for line in training.open_run(ROOT / "saved_models/course").lines():
+        assert line in readme
+
+
+def test_recorded_run_is_what_it_says():
+    run = training.open_run(ROOT / "saved_models/course")
+    assert run.info["recipe"]["name"] == "course"
+    assert run.info["complete"] == (len(run.log) == 50)
+    assert run.checkpoint.is_file()
+    assert sum(row["seconds"] for row in run.log) == pytest.approx(run.info["seconds"], abs=1)
+    assert run.network().count_params() == 574_090

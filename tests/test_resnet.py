@@ -1,0 +1,95 @@
+import keras
+import numpy as np
+import pytest
+
+from helpers.resnet import PIXEL_MEAN, resnet_v2
+
+
+def test_depth_20_has_the_original_number_of_parameters():
+    assert resnet_v2(20).count_params() == 574_090
+
+
+def test_shapes_block_by_block():
+    model = resnet_v2(20)
+    shapes = {layer.name: layer.output.shape[1:] for layer in model.layers if layer.name.endswith("_add")}
+    assert shapes == {
+        "stage1_block1_add": (32, 32, 64), "stage1_block2_add": (32, 32, 64),
+        "stage2_block1_add": (16, 16, 128), "stage2_block2_add": (16, 16, 128),
+        "stage3_block1_add": (8, 8, 256), "stage3_block2_add": (8, 8, 256),
+    }  # fmt: skip
+    assert model.get_layer("features").output.shape[1:] == (8, 8, 256)
+    assert model.get_layer("logits").output.shape[1:] == (10,)
+    assert model.get_layer("probabilities").output.shape[1:] == (10,)
+
+
+@pytest.mark.parametrize("depth", [11, 29, 56])
+def test_depth_counts_the_weighted_layers(depth):
+    model = resnet_v2(depth)
+    kernels = [
+        layer for layer in model.layers
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)) and "shortcut" not in layer.name
+    ]  # fmt: skip
+    assert len(kernels) == depth
+
+
+@pytest.mark.parametrize("depth", [2, 10, 12, 18, 21, 50])
+def test_other_depths_are_refused(depth):
+    with pytest.raises(ValueError, match=f"depth = {depth}: .*9n \\+ 2"):
+        resnet_v2(depth)
+
+
+def test_takes_raw_pixels(pictures):
+    model = resnet_v2(11)
+    centered = keras.Model(model.input, model.get_layer("centered").output)
+    assert np.allclose(centered(pictures), pictures / 255 - PIXEL_MEAN, atol=1e-6)
+
+
+def test_probabilities_are_the_softmax_of_the_logits(pictures):
+    model = resnet_v2(11)
+    outputs = [model.get_layer(name).output for name in ("logits", "probabilities")]
+    logits, probabilities = map(np.asarray, keras.Model(model.input, outputs)(pictures))
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.allclose(probabilities, expected, atol=1e-6)
+    assert probabilities.dtype == np.float32
+
+
+def test_logits_against_an_independent_forward_pass(pictures):
+    """The same arithmetic written out in NumPy from He et al. (2016), v2, for one block per stage."""
+    model = resnet_v2(11)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:  # statistics and offsets away from their neutral start
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+
+    def weights(name):
+        return [np.asarray(w, np.float64) for w in model.get_layer(name).get_weights()]
+
+    def conv(x, name, stride=1):
+        kernel, bias = weights(name)
+        size = kernel.shape[0]
+        out = -(-x.shape[1] // stride)
+        pad = max((out - 1) * stride + size - x.shape[1], 0)
+        x = np.pad(x, ((0, 0), (pad // 2, pad - pad // 2), (pad // 2, pad - pad // 2), (0, 0)))
+        y = np.zeros((len(x), out, out, kernel.shape[3])) + bias
+        for i in range(size):
+            for j in range(size):
+                patch = x[:, i : i + out * stride : stride, j : j + out * stride : stride][:, :out, :out]
+                y += patch @ kernel[i, j]
+        return y
+
+    def norm_relu(x, name):
+        gamma, beta, mean, variance = weights(f"{name}_norm")
+        return np.maximum(gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta, 0)
+
+    x = norm_relu(conv(pictures / 255 - PIXEL_MEAN, "stem_conv"), "stem")
+    for stage in (1, 2, 3):
+        name, stride = f"stage{stage}_block1", 1 if stage == 1 else 2
+        y = x if stage == 1 else norm_relu(x, f"{name}_a")
+        y = norm_relu(conv(y, f"{name}_a_conv", stride), f"{name}_b")
+        y = norm_relu(conv(y, f"{name}_b_conv"), f"{name}_c")
+        x = conv(x, f"{name}_shortcut", stride) + conv(y, f"{name}_c_conv")
+    kernel, bias = weights("logits")
+    expected = norm_relu(x, "features").mean(axis=(1, 2)) @ kernel + bias
+
+    logits = keras.Model(model.input, model.get_layer("logits").output)(pictures)
+    assert np.allclose(logits, expected, rtol=1e-4, atol=1e-3)
