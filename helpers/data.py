@@ -14,9 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-CLASS_NAMES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)
+CLASS_NAMES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 THREE_WAYS = (
     "Three ways to get pictures: (1) DATA = 'cifar10' with a network, Keras downloads 163 MB once; "
     "(2) DATA = the path of an .npz with x_train, y_train, x_test, y_test, or that path in the "
@@ -71,7 +69,9 @@ class Dataset:
         label, order = self.class_names.index(match[1]), int(match[2])
         count = int(np.sum(self.y_test == label))
         if order >= count:
-            raise ValueError(f"'{name}': this class has {count} test pictures, 0000 to {count - 1:04d}.")
+            raise ValueError(
+                f"'{name}': this class has {count} test pictures, 0000 to {count - 1:04d}."
+            )
         return int(np.searchsorted(self.y_test, label)) + order
 
 
@@ -105,7 +105,9 @@ def load_picture(path) -> np.ndarray:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Check the path, or upload the picture first.")
+        raise FileNotFoundError(
+            f"There is no file {path}. Check the path, or upload the picture first."
+        )
     encoded = np.fromfile(path, np.uint8)
     image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
     if image is None:
@@ -114,7 +116,9 @@ def load_picture(path) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = image[top : top + side, left : left + side]
-    return cv2.cvtColor(cv2.resize(square, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(
+        cv2.resize(square, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB
+    )
 
 
 def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,6 +137,7 @@ def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _arrange(x_train, y_train, x_test, y_test, source, class_names=CLASS_NAMES, boxes=None):
+    y_train, y_test = (y.reshape(-1).astype(np.int64) for y in (y_train, y_test))
     train, val = split(y_train)
     test = np.argsort(y_test, kind="stable")
     return Dataset(
@@ -147,8 +152,10 @@ def _download():
     try:
         (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
     except Exception as error:  # urllib, ssl, hash and archive errors: all mean "no data"
-        raise ConnectionError(f"CIFAR-10 could not be downloaded ({error}). {THREE_WAYS}") from error
-    return x_train, y_train[:, 0].astype(np.int64), x_test, y_test[:, 0].astype(np.int64)
+        raise ConnectionError(
+            f"CIFAR-10 could not be downloaded ({error}). {THREE_WAYS}"
+        ) from error
+    return x_train, y_train, x_test, y_test
 
 
 def _read_npz(path: Path):
@@ -159,7 +166,9 @@ def _read_npz(path: Path):
         with np.load(path, allow_pickle=False) as archive:
             missing = [key for key in keys if key not in archive]
             if missing:
-                raise ValueError(f"has no {', '.join(missing)}; it holds {', '.join(archive) or 'nothing'}")
+                raise ValueError(
+                    f"has no {', '.join(missing)}; it holds {', '.join(archive) or 'nothing'}"
+                )
             x_train, y_train, x_test, y_test = (archive[key] for key in keys)
         for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
             if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != (32, 32, 3):
@@ -170,14 +179,12 @@ def _read_npz(path: Path):
                 raise ValueError(f"y_{part} does not hold the ten labels 0 to 9, all of them")
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path.name} is no CIFAR-10 .npz: {error}. {THREE_WAYS}") from error
-    return x_train, y_train.reshape(-1).astype(np.int64), x_test, y_test.reshape(-1).astype(np.int64)
+    return x_train, y_train, x_test, y_test
 
 
 # --- The synthetic stand-in ----------------------------------------------------------------------
 
-SHAPE_NAMES = (
-    "disc", "ring", "square", "triangle", "cross", "star", "crescent", "bars", "arrow", "hourglass",
-)
+SHAPE_NAMES = tuple("disc ring square triangle cross star crescent bars arrow hourglass".split())
 _FINE = 4  # shapes are drawn four times larger, then averaged down: smooth edges
 
 
@@ -201,7 +208,9 @@ def _outlines() -> dict[str, list]:
         "cross": [cross],
         "star": [np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii],
         "crescent": [_circle(), _circle(0.72, (0.27, 0))],
-        "bars": [[(-0.9, y), (0.9, y), (0.9, y + 0.38), (-0.9, y + 0.38)] for y in (-0.95, -0.19, 0.57)],
+        "bars": [
+            [(-0.9, y), (0.9, y), (0.9, y + 0.38), (-0.9, y + 0.38)] for y in (-0.95, -0.19, 0.57)
+        ],
         "arrow": [[(-1, -0.3), (0, -0.3), (0, -0.9), (1, 0), (0, 0.9), (0, 0.3), (-1, 0.3)]],
         "hourglass": [[(-0.85, -1), (0.85, -1), (-0.85, 1), (0.85, 1)]],
     }

@@ -12,6 +12,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
+from traitlets.config import Config
 
 from helpers.runtime import ROOT, replacing
 
@@ -39,11 +40,15 @@ def execute(path: Path, in_place: bool) -> None:
 
     def announce(cell, cell_index, **_):
         if cell.cell_type == "code":
-            print(f"[{cell_index + 1:2}/{total}] {time.monotonic() - started:5.0f}s  {cell['id']}", flush=True)
+            print(
+                f"[{cell_index + 1:2}/{total}] {time.monotonic() - started:5.0f}s  {cell['id']}",
+                flush=True,
+            )
 
     client = _Client(
         notebook, timeout=None, record_timing=False, on_cell_start=announce,
         resources={"metadata": {"path": str(ROOT)}},
+        config=Config({"KernelManager": {"transport": "ipc"}}),  # no port open to other users
     )  # fmt: skip
     print(f"{path.name}: {total} cells")
     try:
@@ -66,7 +71,9 @@ def _write(path: Path, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--in-place", action="store_true", help="store the outputs in the notebooks")
+    parser.add_argument(
+        "--in-place", action="store_true", help="store the outputs in the notebooks"
+    )
     parser.add_argument("notebooks", nargs="+", type=Path)
     arguments = parser.parse_args()
     for path in arguments.notebooks:

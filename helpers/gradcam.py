@@ -26,7 +26,9 @@ class GradCAM:
     def __init__(self, model: keras.Model, layer: str = "features", logits: str = "logits"):
         spatial = [each.name for each in model.layers if len(_shape(each)) == 4]
         if layer not in spatial:
-            raise ValueError(f"'{layer}' is no layer with height and width; these are: {', '.join(spatial)}.")
+            raise ValueError(
+                f"'{layer}' is no layer with height and width; these are: {', '.join(spatial)}."
+            )
         if logits not in [each.name for each in model.layers if len(_shape(each)) == 2]:
             raise ValueError(f"The model has no layer '{logits}' with one score per class.")
         outputs = [model.get_layer(layer).output, model.get_layer(logits).output]
@@ -76,7 +78,9 @@ class GradCAM:
                 )
             if np.any((class_indices < 0) | (class_indices >= self._classes)):
                 wrong = class_indices[(class_indices < 0) | (class_indices >= self._classes)][0]
-                raise ValueError(f"Class index {wrong} is out of range; there are 0 to {self._classes - 1}.")
+                raise ValueError(
+                    f"Class index {wrong} is out of range; there are 0 to {self._classes - 1}."
+                )
         steps = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
         return np.concatenate([
             self._maps(images[step].astype(np.float32), class_indices[step].astype(np.int32)).numpy()
@@ -114,7 +118,9 @@ def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return tf.image.resize(maps[..., None], size).numpy()[..., 0]
 
 
-def overlay(image: np.ndarray, heat: np.ndarray, strength: float = 0.5, colormap=cv2.COLORMAP_INFERNO):
+def overlay(
+    image: np.ndarray, heat: np.ndarray, strength: float = 0.5, colormap=cv2.COLORMAP_INFERNO
+):
     """Blend a heat map into a picture.
 
     Args:

@@ -8,7 +8,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 STYLE = {
     "figure.dpi": 80,
-    "savefig.dpi": 96,
+    "savefig.dpi": 80,
     "figure.facecolor": "white",  # readable on GitHub's dark page too
     "savefig.facecolor": "white",
     "font.size": 10,
@@ -17,7 +17,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "image.interpolation": "bicubic",
+    "image.interpolation": "nearest",
     "image.cmap": "viridis",
 }
 
@@ -31,7 +31,7 @@ def use_style() -> None:
 
 def picture(axis, image, title="", box=None, title_color="black") -> None:
     """Show one picture without axes, with a box (x, y, w, h) in pixels if given."""
-    axis.imshow(image)
+    axis.imshow(image, interpolation="bicubic")
     axis.set_axis_off()
     axis.set_title(title, fontsize=8, color=title_color, pad=3)
     if box is not None:
@@ -41,7 +41,15 @@ def picture(axis, image, title="", box=None, title_color="black") -> None:
 
 
 def pictures(
-    images, titles=None, columns=10, group=1, boxes=None, title_colors=None, size=0.85, heading="", bar=""
+    images,
+    titles=None,
+    columns=10,
+    group=1,
+    boxes=None,
+    title_colors=None,
+    size=0.85,
+    heading="",
+    bar="",
 ):
     """Draw pictures row by row.
 
@@ -66,7 +74,9 @@ def pictures(
         max(len(title.split("\n")) if title else 0 for title in titles[start : start + columns])
         for start in range(0, len(images), columns)
     ]
-    lefts = [i * (size + 0.06) + i // group * (0.14 if group > 1 else 0.0) + 0.1 for i in range(columns)]
+    lefts = [
+        i * (size + 0.06) + i // group * (0.14 if group > 1 else 0.0) + 0.1 for i in range(columns)
+    ]
     width = lefts[-1] + size + 0.1 + (0.75 if bar else 0)
     tops = np.cumsum([0.14 * count + 0.1 + size for count in lines]) + (0.3 if heading else 0.02)
     height = tops[-1] + 0.08

@@ -33,7 +33,9 @@ def resnet_v2(
         ValueError: depth is not 9n + 2.
     """
     if depth < 11 or (depth - 2) % 9:
-        raise ValueError(f"depth = {depth}: a ResNet v2 has 9n + 2 layers, say 11, 20, 29, 56 or 110.")
+        raise ValueError(
+            f"depth = {depth}: a ResNet v2 has 9n + 2 layers, say 11, 20, 29, 56 or 110."
+        )
 
     def conv(x, filters, size, stride, name):
         return layers.Conv2D(

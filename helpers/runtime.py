@@ -1,5 +1,6 @@
 """Where am I (Colab, GPU, versions), which mode, and how to write files safely."""
 
+import json
 import os
 import platform
 import subprocess
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+import cv2
+import numpy as np
 
 from helpers.recipes import COURSE, QUICK, Recipe
 
@@ -31,12 +35,19 @@ class Settings:
     @property
     def banner(self) -> str:
         if self.mode == "full":
-            return f"MODE full: trains {self.epochs} epochs on {self.data} into {self.folder}"
+            pace = (
+                ""
+                if gpu_names()
+                else "\nThere is no GPU: expect some eight minutes per epoch on two cores."
+            )
+            return f"MODE full: trains {self.epochs} epochs on {self.data} into {self.folder}{pace}"
         if self.mode == "recorded":
-            return f"MODE recorded: loads the run in saved_models/{self.folder.name}, trains nothing"
+            return (
+                f"MODE recorded: loads the run in saved_models/{self.folder.name}, trains nothing"
+            )
         return (
-            "MODE quick: a small network on the SYNTHETIC STAND-IN for CIFAR-10, to see every cell "
-            "run.\nFor real pictures choose MODE 'recorded', or 'full' on a machine with a GPU."
+            "MODE quick: a small network on the SYNTHETIC STAND-IN for CIFAR-10, to see every cell run."
+            "\nFor real pictures choose MODE 'recorded', or 'full' on a machine with a GPU."
         )
 
 
@@ -61,9 +72,11 @@ def configure(mode="auto", data="auto", epochs=50, seed=0, folder="") -> Setting
     if mode == "auto":
         mode = _choose_mode(data)
     if mode == "quick" and data not in ("auto", "synthetic"):
-        raise ValueError(f"MODE = 'quick' uses drawn pictures; for DATA = '{data}' choose MODE = 'full'.")
+        raise ValueError(
+            f"MODE = 'quick' uses drawn pictures; for DATA = '{data}' choose MODE = 'full'."
+        )
     if mode == "recorded" and data == "synthetic":
-        raise ValueError("MODE = 'recorded' loads weights for CIFAR-10; for DATA = 'synthetic' choose 'quick'.")
+        raise ValueError("MODE = 'recorded' shows CIFAR-10; for DATA = 'synthetic' choose 'quick'.")
     if mode == "recorded" and not (RECORDED / "run.json").is_file():
         raise FileNotFoundError("No run is recorded in saved_models/course; choose MODE = 'full'.")
     if data == "auto":
@@ -83,7 +96,7 @@ def _choose_mode(data: str) -> str:
         return "quick"
     real = data != "auto" or in_colab() or _cifar10_at_hand()
     recorded = real and (RECORDED / "run.json").is_file()
-    if recorded and '"complete": true' in (RECORDED / "run.json").read_text():
+    if recorded and json.loads((RECORDED / "run.json").read_text())["complete"]:
         return "recorded"
     if gpu_names():
         return "full"
@@ -132,11 +145,13 @@ def gpu_names() -> list[str]:
     """Names of the GPUs that Keras' backend can use; empty without one."""
     import keras
 
-    if not keras.distribution.list_devices("gpu"):
+    if not any("gpu" in device.lower() for device in keras.distribution.list_devices()):
         return []
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[
+            :-1
+        ]
     except (OSError, subprocess.CalledProcessError):
         return ["GPU"]
 
@@ -162,13 +177,13 @@ def environment() -> dict[str, str]:
     import keras
 
     backend = keras.backend.backend()
-    packages = ("keras", backend, "numpy", "matplotlib", "opencv-python")
-    cores = f"CPU, {os.cpu_count()} cores"
     return {
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "backend": backend,
-        "device": ", ".join(gpu_names()) or cores,
+        "keras": keras.__version__,
+        "backend": f"{backend} {version(backend)}",
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "device": ", ".join(gpu_names()) or f"CPU, {os.cpu_count()} cores",
         "revision": revision() or "unknown",
     }
 

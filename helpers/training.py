@@ -61,7 +61,10 @@ class Run:
     def lines(self) -> list[str]:
         """The log as it was printed during training."""
         total = self.info["epochs"]
-        return [epoch_line(row, self.log[:i], total, self.info["recipe"]) for i, row in enumerate(self.log)]
+        return [
+            epoch_line(row, self.log[:i], total, self.info["recipe"])
+            for i, row in enumerate(self.log)
+        ]
 
 
 def open_run(folder) -> Run:
@@ -79,7 +82,9 @@ def open_run(folder) -> Run:
         info = json.loads((folder / "run.json").read_text())
         return Run(folder, read_log(folder / "training_log.csv"), info)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"The log or run.json in {folder} is damaged ({error}); train again.") from error
+        raise ValueError(
+            f"The log or run.json in {folder} is damaged ({error}); train again."
+        ) from error
 
 
 def read_log(path) -> list[dict]:
@@ -92,7 +97,9 @@ def read_log(path) -> list[dict]:
         rows = list(csv.DictReader(file))
     if rows and tuple(rows[0]) != COLUMNS:
         raise ValueError(f"columns {', '.join(rows[0])} instead of {', '.join(COLUMNS)}")
-    return [{**{key: float(row[key]) for key in COLUMNS}, "epoch": int(row["epoch"])} for row in rows]
+    return [
+        {**{key: float(row[key]) for key in COLUMNS}, "epoch": int(row["epoch"])} for row in rows
+    ]
 
 
 def build(recipe: dict) -> keras.Model:
@@ -112,7 +119,9 @@ def epoch_line(row: dict, before: list[dict], total: int, recipe: dict) -> str:
     best = max((earlier["val_acc"] for earlier in before), default=-np.inf)
     if row["val_acc"] > best:
         name = checkpoint_name(recipe["depth"], row["epoch"])
-        verdict = f"val_acc improved from {best:.5f} to {row['val_acc']:.5f}, saving model to {name}"
+        verdict = (
+            f"val_acc improved from {best:.5f} to {row['val_acc']:.5f}, saving model to {name}"
+        )
     else:
         verdict = f"val_acc did not improve from {best:.5f}"
     return (
@@ -122,7 +131,9 @@ def epoch_line(row: dict, before: list[dict], total: int, recipe: dict) -> str:
     )
 
 
-def train(recipe: Recipe, dataset: Dataset, folder, seed: int = 0, epochs: int | None = None) -> Run:
+def train(
+    recipe: Recipe, dataset: Dataset, folder, seed: int = 0, epochs: int | None = None
+) -> Run:
     """Train a fresh network, or go on where the run in `folder` stopped.
 
     Args:

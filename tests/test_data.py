@@ -69,7 +69,13 @@ def test_names_are_class_and_order(npz):
 
 
 @pytest.mark.parametrize(
-    "name", ["cat.png", "cifar10_test_cow_0000.png", "../cifar10_test_cat_0000.png", "cifar10_test_cat_0010.png"]
+    "name",
+    [
+        "cat.png",
+        "cifar10_test_cow_0000.png",
+        "../cifar10_test_cat_0000.png",
+        "cifar10_test_cat_0010.png",
+    ],
 )
 def test_unknown_name_is_refused(npz, name):
     with pytest.raises(ValueError, match=f"'{name}'"):
@@ -102,7 +108,9 @@ def test_file_that_is_no_npz_is_refused(tmp_path, content):
 
 
 def test_missing_npz_and_unknown_source_name_the_three_ways(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"missing\.npz.*Three ways.*CIFAR10_NPZ.*synthetic"):
+    with pytest.raises(
+        FileNotFoundError, match=r"missing\.npz.*Three ways.*CIFAR10_NPZ.*synthetic"
+    ):
         data.load(str(tmp_path / "missing.npz"))
     with pytest.raises(ValueError, match="DATA = 'cifar100' is unknown.*Three ways"):
         data.load("cifar100")
@@ -116,7 +124,9 @@ def test_failed_download_names_the_three_ways(monkeypatch):
 
     monkeypatch.delenv("CIFAR10_NPZ", raising=False)
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", offline)
-    with pytest.raises(ConnectionError, match="URL fetch failure.*Three ways.*CIFAR10_NPZ.*synthetic"):
+    with pytest.raises(
+        ConnectionError, match="URL fetch failure.*Three ways.*CIFAR10_NPZ.*synthetic"
+    ):
         data.load("cifar10")
 
 
@@ -137,7 +147,9 @@ def test_synthetic_shape_differs_from_its_background():
     rng = np.random.default_rng(4)
     for label in range(10):
         scene, coverage = data.draw_scene(label, rng)
-        ring = cv2.dilate((coverage > 0).astype(np.uint8), np.ones((7, 7))).astype(bool) & (coverage == 0)
+        ring = cv2.dilate((coverage > 0).astype(np.uint8), np.ones((7, 7))).astype(bool) & (
+            coverage == 0
+        )
         gap = scene[coverage == 1].mean(axis=0) - scene[ring].mean(axis=0)
         assert np.abs(gap).max() > 30
 

@@ -70,7 +70,9 @@ def test_one_trace_for_every_batch_size(model, pictures):
 
 
 def test_unknown_layer_lists_the_valid_ones(model):
-    with pytest.raises(ValueError, match="'feature' is no layer with height and width.*stage1_block1_add.*features"):
+    with pytest.raises(
+        ValueError, match="'feature' is no layer with height and width.*stage1_block1_add.*features"
+    ):
         gradcam.GradCAM(model, layer="feature")
     with pytest.raises(ValueError, match="'pooled' is no layer with height and width"):
         gradcam.GradCAM(model, layer="pooled")

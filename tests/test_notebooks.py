@@ -69,7 +69,9 @@ def test_short_cells(notebook):
 
 def test_setup_cell_is_the_same_everywhere_and_needs_only_the_standard_library():
     setups = {
-        next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell["id"] == "setup")
+        next(
+            cell.source for cell in nbformat.read(path, as_version=4).cells if cell["id"] == "setup"
+        )
         for path in NOTEBOOKS
     }
     assert len(setups) == 1
@@ -106,7 +108,9 @@ def test_images_have_alt_text(path):
 def test_one_heading_and_a_colab_badge(path):
     text = prose(path)
     assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1
-    target = re.search(r"colab-badge\.svg\)\]\((https://colab\.research\.google\.com/github/[^)]*)\)", text)
+    target = re.search(
+        r"colab-badge\.svg\)\]\((https://colab\.research\.google\.com/github/[^)]*)\)", text
+    )
     assert target and (target[1].endswith("/github/") or target[1].endswith(path.name))
 
 

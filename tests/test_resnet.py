@@ -11,7 +11,9 @@ def test_depth_20_has_the_original_number_of_parameters():
 
 def test_shapes_block_by_block():
     model = resnet_v2(20)
-    shapes = {layer.name: layer.output.shape[1:] for layer in model.layers if layer.name.endswith("_add")}
+    shapes = {
+        layer.name: layer.output.shape[1:] for layer in model.layers if layer.name.endswith("_add")
+    }
     assert shapes == {
         "stage1_block1_add": (32, 32, 64), "stage1_block2_add": (32, 32, 64),
         "stage2_block1_add": (16, 16, 128), "stage2_block2_add": (16, 16, 128),
@@ -73,7 +75,9 @@ def test_logits_against_an_independent_forward_pass(pictures):
         y = np.zeros((len(x), out, out, kernel.shape[3])) + bias
         for i in range(size):
             for j in range(size):
-                patch = x[:, i : i + out * stride : stride, j : j + out * stride : stride][:, :out, :out]
+                patch = x[:, i : i + out * stride : stride, j : j + out * stride : stride][
+                    :, :out, :out
+                ]
                 y += patch @ kernel[i, j]
         return y
 

@@ -58,9 +58,33 @@ def test_best_network_scores_what_the_log_says(run, scenes):
 
 def test_lines_tell_the_epoch():
     rows = [
-        {"epoch": 1, "lr": 0.004, "loss": 1.8186, "acc": 0.4381, "val_loss": 2.2, "val_acc": 0.3928, "seconds": 51},
-        {"epoch": 2, "lr": 0.0030326005, "loss": 1.3, "acc": 0.5, "val_loss": 3.0, "val_acc": 0.3931, "seconds": 36},
-        {"epoch": 3, "lr": 0.0024420024, "loss": 1.2, "acc": 0.6, "val_loss": 1.3, "val_acc": 0.39, "seconds": 36},
+        {
+            "epoch": 1,
+            "lr": 0.004,
+            "loss": 1.8186,
+            "acc": 0.4381,
+            "val_loss": 2.2,
+            "val_acc": 0.3928,
+            "seconds": 51,
+        },
+        {
+            "epoch": 2,
+            "lr": 0.0030326005,
+            "loss": 1.3,
+            "acc": 0.5,
+            "val_loss": 3.0,
+            "val_acc": 0.3931,
+            "seconds": 36,
+        },
+        {
+            "epoch": 3,
+            "lr": 0.0024420024,
+            "loss": 1.2,
+            "acc": 0.6,
+            "val_loss": 1.3,
+            "val_acc": 0.39,
+            "seconds": 36,
+        },
     ]
     lines = [training.epoch_line(row, rows[:i], 50, {"depth": 20}) for i, row in enumerate(rows)]
     assert lines[0] == (
@@ -68,7 +92,9 @@ def test_lines_tell_the_epoch():
         "val_acc: 0.3928 - val_acc improved from -inf to 0.39280, "
         "saving model to cifar10_ResNet20v2_model.001.keras"
     )
-    assert lines[1].endswith("improved from 0.39280 to 0.39310, saving model to cifar10_ResNet20v2_model.002.keras")
+    assert lines[1].endswith(
+        "improved from 0.39280 to 0.39310, saving model to cifar10_ResNet20v2_model.002.keras"
+    )
     assert "learning rate 0.0030326005" in lines[1]
     assert lines[2].endswith("val_acc did not improve from 0.39310")
 
@@ -89,7 +115,8 @@ def test_finished_run_is_printed_again_not_trained_again(run, scenes, capsys):
     before = {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
     again = training.train(RECIPE, scenes, run.folder)
     assert capsys.readouterr().out.splitlines()[:3] == [
-        re.sub(r" - \d+s", " - 0s", line, count=1) if " - 0s" in line else line for line in again.lines()
+        re.sub(r" - \d+s", " - 0s", line, count=1) if " - 0s" in line else line
+        for line in again.lines()
     ]
     assert before == {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
 
@@ -108,14 +135,19 @@ def test_log_without_a_state_is_not_overwritten(run, scenes, tmp_path):
         (tmp_path / name).write_bytes((run.folder / name).read_bytes())
     with pytest.raises(ValueError, match="no state to go on from"):
         training.train(RECIPE, scenes, tmp_path)
-    assert (tmp_path / "training_log.csv").read_bytes() == (run.folder / "training_log.csv").read_bytes()
+    assert (tmp_path / "training_log.csv").read_bytes() == (
+        run.folder / "training_log.csv"
+    ).read_bytes()
 
 
 def test_missing_or_damaged_run_is_refused(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run folder: it has no run.json"):
         training.open_run(tmp_path)
     (tmp_path / "run.json").write_text("{}")
-    for text in ("epoch,lr\n1,0.004\n", "epoch,lr,loss,acc,val_loss,val_acc,seconds\n1,x,1,1,1,1,1\n"):
+    for text in (
+        "epoch,lr\n1,0.004\n",
+        "epoch,lr,loss,acc,val_loss,val_acc,seconds\n1,x,1,1,1,1,1\n",
+    ):
         (tmp_path / "training_log.csv").write_text(text)
         with pytest.raises(ValueError, match="damaged"):
             training.open_run(tmp_path)
@@ -125,14 +157,19 @@ def test_missing_or_damaged_run_is_refused(run, tmp_path):
         training.open_run(tmp_path).network()
 
 
-@pytest.mark.parametrize("module", ["data", "resnet", "augment", "recipes", "training", "runtime", "plots"])
+@pytest.mark.parametrize(
+    "module", ["data", "resnet", "augment", "recipes", "training", "runtime", "plots"]
+)
 def test_training_side_needs_no_tensorflow(module):
     """Plain Keras and NumPy, so that another Keras backend serves as well."""
     tree = ast.parse((ROOT / f"helpers/{module}.py").read_text())
     imported = {
         name.split(".")[0]
         for node in ast.walk(tree)
-        for name in [getattr(node, "module", None) or "", *(a.name for a in getattr(node, "names", []))]
+        for name in [
+            getattr(node, "module", None) or "",
+            *(a.name for a in getattr(node, "names", [])),
+        ]
     }
     assert "keras" in imported or module in ("recipes", "plots")
     assert not imported & {"tensorflow", "tf_keras"}
