@@ -50,7 +50,7 @@ class Dataset:
         return "synthetic" if self.synthetic else "cifar10"
 
     def test_name(self, index: int) -> str:
-        """Name of a test picture by class and order: cifar10_test_cat_0007.png is the eighth cat."""
+        """Name by class and order: cifar10_test_cat_0007.png is the eighth cat."""
         label = self.y_test[index]
         order = index - np.searchsorted(self.y_test, label)
         return f"{self.prefix}_test_{self.class_names[label]}_{order:04d}.png"

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from helpers.recipes import COURSE, QUICK, Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,7 +171,9 @@ def quiet():
 
 def environment() -> dict[str, str]:
     """Versions, device and revision: what a measured number depends on."""
+    import cv2
     import keras
+    import numpy as np
 
     backend = keras.backend.backend()
     return {

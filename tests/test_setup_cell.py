@@ -75,7 +75,9 @@ def test_alone_elsewhere_it_says_what_to_do(tmp_path):
 def test_alone_in_colab_it_fetches_the_branch_it_came_from(tmp_path, github, session_server):
     for _ in range(2):  # running it again is harmless
         result = run_setup(tmp_path, COLAB, **github, **session_server)
-        assert "found " in result.stdout and "course/helpers/runtime.py" in result.stdout, result.stderr
+        assert "found " in result.stdout and "course/helpers/runtime.py" in result.stdout, (
+            result.stderr
+        )
 
 
 def test_copy_on_drive_asks_for_the_address_and_takes_it(tmp_path, github):

@@ -1,0 +1,337 @@
+"""Tests of helpers/exports.py; pycocotools is the referee for COCO."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import exports as ex
+from helpers.annotations import AnnotationError, Picture, Region, boxes, masks
+
+pytestmark = pytest.mark.filterwarnings("error")
+CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+GOOD = {"label": "cat", "viewpoint": "front", "truncated": "no", "occluded": "yes",
+        "background": "indoor", "image_quality": {"blurred": True}}  # fmt: skip
+
+
+def rect(x, y, w, h, **attributes):
+    return Region({"name": "rect", "x": x, "y": y, "width": w, "height": h}, attributes)
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def pictures():
+    """Integer boxes with every attribute, one touching all four borders, one picture empty."""
+    return [
+        Picture("a.png", [rect(0, 0, 32, 32, **GOOD), rect(5, 3, 6, 18, **GOOD)]),
+        Picture("b (1).png", [rect(1, 2, 3, 4, **{**GOOD, "label": "ship"})]),
+        Picture("c.png"),
+    ]
+
+
+def all_32(pictures):
+    return {p.filename: (32, 32) for p in pictures}
+
+
+def write(kind, pictures, folder):
+    """One of the three exports of pictures of 32x32."""
+    if kind == "coco":
+        ex.write_coco(pictures, folder / "coco.json", all_32(pictures), CLASSES)
+    elif kind == "yolo":
+        ex.write_yolo(pictures, folder / "yolo", all_32(pictures), CLASSES)
+    else:
+        ex.write_voc(pictures, folder / "voc", all_32(pictures))
+
+
+every_kind = pytest.mark.parametrize("kind", ["coco", "yolo", "voc"])
+folder_kind = pytest.mark.parametrize("kind", ["yolo", "voc"])
+
+
+def test_coco_is_accepted_and_scores_ap_1(tmp_path, pictures):
+    pytest.importorskip("pycocotools", reason="the referee is a test requirement")
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    write("coco", pictures, tmp_path)
+    truth = COCO(str(tmp_path / "coco.json"))
+    assert [c["name"] for c in truth.loadCats(truth.getCatIds())] == CLASSES
+    assert min(truth.getAnnIds()) == min(truth.getImgIds()) == min(truth.getCatIds()) == 1
+    keys = ("image_id", "category_id", "bbox")
+    guesses = truth.loadRes([{k: a[k] for k in keys} | {"score": 1.0} for a in truth.anns.values()])
+    judge = COCOeval(truth, guesses, "bbox")
+    judge.evaluate(), judge.accumulate(), judge.summarize()
+    assert judge.stats[0] == judge.stats[1] == 1.0 and len(guesses.anns) == 3
+
+
+def test_coco_content(tmp_path, pictures):
+    write("coco", pictures, tmp_path)
+    d = json.loads((tmp_path / "coco.json").read_text())
+    assert d["images"][1] == {"id": 2, "file_name": "b (1).png", "width": 32, "height": 32}
+    third = d["annotations"][2]
+    assert third["bbox"] == [1, 2, 3, 4] and third["area"] == 12 and third["iscrowd"] == 0
+    assert d["categories"][third["category_id"] - 1]["name"] == "ship"
+    assert third["attributes"] == {k: v for k, v in GOOD.items() if k != "label"}
+    assert ex.read_coco(tmp_path / "coco.json") == pictures
+
+
+def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path, pictures):
+    write("voc", pictures, tmp_path)
+    text = (tmp_path / "voc/a.xml").read_text()
+    numbers = re.findall(r"<(xmin|ymin|xmax|ymax)>(.*?)</\1>", text)
+    assert numbers[:4] == [("xmin", "1"), ("ymin", "1"), ("xmax", "32"), ("ymax", "32")]
+    assert numbers[4:] == [("xmin", "6"), ("ymin", "4"), ("xmax", "11"), ("ymax", "21")]
+    assert re.findall("<(?:truncated|occluded|width|depth)>(.*?)<", text) == "32 3 0 1 0 1".split()
+    mask = masks(pictures[1:2], (32, 32))[0]  # VOC's pixels are the pixels of the mask
+    text = (tmp_path / "voc/b (1).xml").read_text()
+    xmin, ymin, xmax, ymax = map(int, re.findall("<[xy]m[ai][nx]>(.*?)<", text))
+    assert mask[ymin - 1 : ymax, xmin - 1 : xmax].all()
+    assert mask.sum() == (xmax - xmin + 1) * (ymax - ymin + 1)
+    labels = [
+        [replace(r, attributes={"label": r.attributes["label"]}) for r in p.regions]
+        for p in pictures
+    ]
+    assert [p.regions for p in ex.read_voc(tmp_path / "voc")] == labels
+
+
+def test_yolo_content(tmp_path, pictures):
+    sizes = {p.filename: (32, 64) for p in pictures}
+    ex.write_yolo(pictures, tmp_path / "y", sizes, CLASSES)
+    assert tree(tmp_path / "y") == {
+        "classes.txt": ("\n".join(CLASSES) + "\n").encode(),
+        "a.txt": b"3 0.500000 0.250000 1.000000 0.500000\n3 0.250000 0.187500 0.187500 0.281250\n",
+        "b (1).txt": b"8 0.078125 0.062500 0.093750 0.062500\n",
+        "c.txt": b"",
+    }
+    back = ex.read_yolo(tmp_path / "y", sizes)
+    assert [p.filename for p in back] == list(sizes)
+    assert np.abs(boxes(back) - boxes(pictures)).max() < 0.01
+
+
+@st.composite
+def exportable(draw):
+    """Pictures with sizes, float boxes inside them and labels that need escaping."""
+    label = st.sampled_from(["cat", "<b>&amp;\"'", "a b ", "]]>", "猫"])
+    name = st.text(st.sampled_from("ab<&>'\" ()é;"), min_size=1, max_size=6).map("{}.png".format)
+    low = st.floats(0, 0.9)
+    part = st.tuples(low, low, st.floats(0.05, 1), st.floats(0.05, 1))
+    pictures, sizes = [], {}
+    for filename in draw(st.lists(name, min_size=1, max_size=3, unique_by=str.casefold)):
+        size = w, h = draw(st.tuples(st.integers(1, 8192), st.integers(1, 8192)))
+        found = [
+            rect(x * w, y * h, min(u, 1 - x) * w, min(v, 1 - y) * h, label=draw(label))
+            for x, y, u, v in draw(st.lists(part, max_size=3, unique_by=lambda p: p[:2]))
+        ]
+        pictures.append(Picture(filename, found))
+        sizes[filename] = size
+    return sorted(pictures, key=lambda p: Path(p.filename).stem + ".xml"), sizes
+
+
+@settings(max_examples=50, deadline=None)
+@given(exportable())
+def test_round_trips(tmp_path_factory, case):
+    """Error in pixels: COCO none, VOC rounding of floats, YOLO below 0.01 up to 8192 pixels."""
+    pictures, sizes = case
+    sizes = {p.filename: sizes[p.filename] for p in pictures}
+    labels = [(p.filename, [r.attributes for r in p.regions]) for p in pictures]
+    categories = sorted({r.attributes["label"] for p in pictures for r in p.regions} | {"unused"})
+    folder = tmp_path_factory.mktemp("exports")
+    ex.write_coco(pictures, folder / "c", sizes, categories)
+    ex.write_yolo(pictures, folder / "y", sizes, categories)
+    ex.write_voc(pictures, folder / "v", sizes)
+    for back, error in (
+        (ex.read_coco(folder / "c"), 0),
+        (ex.read_voc(folder / "v"), 1e-8),
+        (ex.read_yolo(folder / "y", sizes), 0.01),
+    ):
+        assert [(p.filename, [r.attributes for r in p.regions]) for p in back] == labels
+        np.testing.assert_allclose(boxes(back), boxes(pictures), rtol=0, atol=error)
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "name",
+    ["images/a.png", "..", "../a.png", "a\\b.png", "/a.png", "a..png", "", ".", "a\n.png",
+     "a\0.png", "a\x1b.png"],
+)  # fmt: skip
+def test_names_that_leave_the_folder_are_refused(tmp_path, kind, name):
+    word = "line break" if "\n" in name else "no plain file name"
+    with pytest.raises(AnnotationError, match=word):
+        write(kind, [Picture("ok.png"), Picture(name)], tmp_path)
+    assert tree(tmp_path) == {} and list(tmp_path.iterdir()) == []
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "region, word",
+    [
+        (rect(30, 0, 5, 5, label="cat"), "outside"),
+        (rect(1, 1, 0, 5, label="cat"), "without area"),
+        (rect(1, 1, -4, 5, label="cat"), "negative"),
+        (rect(1, math.nan, 4, 5, label="cat"), "nan"),
+        (Region({"name": "point", "cx": 1, "cy": 1}, {"label": "cat"}), "without area"),
+        (rect(1, 1, 2, 2), "label is None"),
+        (rect(1, 1, 2, 2, label="a\nb"), "label is"),
+        (rect(1, 1, 2, 2, label={"cat": True}), "label is"),
+        (rect(1, 1, 2, 2, label="\x01"), "label is"),
+    ],
+)
+def test_regions_that_cannot_be_exported(tmp_path, pictures, kind, region, word):
+    """One error that names the picture, and the export written before stays as it was."""
+    write(kind, pictures, tmp_path)
+    before = tree(tmp_path)
+    with pytest.raises(AnnotationError, match=f"^bad.png: .*{word}"):
+        write(kind, [*pictures, Picture("bad.png", [region])], tmp_path)
+    assert tree(tmp_path) == before
+
+
+@every_kind
+def test_picture_listed_twice(tmp_path, kind):
+    with pytest.raises(AnnotationError, match="listed twice"):
+        write(kind, [Picture("a.png"), Picture("a.png", size=7)], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "kind, names", [("yolo", "a.png A.jpg"), ("voc", "a.png A.jpg"), ("yolo", "classes.png")]
+)
+def test_label_files_are_named_by_stem(tmp_path, kind, names):
+    with pytest.raises(ValueError, match="share one label file"):
+        write(kind, [Picture(name) for name in names.split()], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_finding_is_listed(tmp_path, pictures):
+    with pytest.raises(AnnotationError, match="'cat' is none of the categories") as error:
+        ex.write_coco(pictures, tmp_path / "c", all_32(pictures), ["dog"])
+    assert len(error.value.findings) == 3
+    with pytest.raises(AnnotationError, match=r"b \(1\).png: no picture of this name.*1 more"):
+        ex.write_voc(pictures, tmp_path / "v", {"a.png": (32, 32)})
+    assert list(tmp_path.iterdir()) == []
+
+
+@every_kind
+def test_interrupted_writing_leaves_the_old_export(tmp_path, pictures, monkeypatch, kind):
+    """The disk fills up in the middle of the second export."""
+    write(kind, pictures, tmp_path)
+    before, calls = tree(tmp_path), []
+
+    def full(path, text, **_):
+        calls.append(path)
+        path.write_bytes(text[:5].encode())
+        if kind == "coco" or len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        write(kind, [replace(p, regions=[]) for p in pictures], tmp_path)
+    assert calls and tree(tmp_path) == before
+
+
+@folder_kind
+def test_failing_rename_restores_the_old_folder(tmp_path, pictures, monkeypatch, kind):
+    write(kind, pictures, tmp_path)
+    before, real = tree(tmp_path), Path.rename
+
+    def fails(path, goal):
+        if path.name == "new":
+            raise PermissionError("in use")
+        return real(path, goal)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(PermissionError):
+        write(kind, [replace(p, regions=[]) for p in pictures], tmp_path)
+    assert tree(tmp_path) == before
+
+
+@every_kind
+def test_writing_again_replaces_the_whole_export(tmp_path, pictures, kind):
+    """Missing folders are made, and nothing but the export is left behind."""
+    emptied = [replace(p, regions=[]) for p in pictures]
+    write(kind, emptied, tmp_path / "once")
+    write(kind, pictures, tmp_path / "deep" / "er")
+    write(kind, emptied, tmp_path / "deep" / "er")
+    assert tree(tmp_path / "deep" / "er") == tree(tmp_path / "once")
+
+
+@folder_kind
+def test_files_of_others_are_not_touched(tmp_path, pictures, kind):
+    write(kind, pictures, tmp_path)
+    before = tree(tmp_path)
+    with pytest.raises(FileExistsError, match="also holds.*choose a new folder"):
+        write(kind, pictures[:1], tmp_path)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("read", [ex.read_coco, ex.read_voc, lambda p: ex.read_yolo(p, {})])
+def test_missing_file(tmp_path, read):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read(tmp_path / "nowhere")
+
+
+BOX = (
+    "<annotation><filename>a</filename><object><name>c</name><bndbox><xmin>{}</xmin>"
+    "<ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></object></annotation>"
+)
+
+
+@pytest.mark.parametrize(
+    "text, word",
+    [
+        ("", "empty"),
+        ("<annotation>", "no element"),
+        ("<annotation/>", "filename"),
+        ("<annotation><filename>a</filename><object/></annotation>", "bndbox"),
+        (BOX.format("nan"), "nan"),
+        (BOX.format("9"), "negative"),
+    ],
+)
+def test_damaged_voc(tmp_path, text, word):
+    (tmp_path / "a.xml").write_text(text)
+    with pytest.raises(AnnotationError, match=f"a.xml.*{word}"):
+        ex.read_voc(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text, word",
+    [
+        ("3 0.5 0.5 0.1", "unpack"),
+        ("10 .5 .5 .1 .1", "KeyError"),
+        ("-1 .5 .5 .1 .1", "KeyError"),
+        ("1 nan .5 .1 .1", "nan"),
+        ("1 .5 .5 -.1 .1", "negative"),
+        ("cat .5 .5 .1 .1", "cat"),
+    ],
+)
+def test_damaged_yolo(tmp_path, text, word):
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))  # without newline at the end
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(AnnotationError, match=f"a.txt.*{word}"):
+        ex.read_yolo(tmp_path, {"a.png": (32, 32)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": []},
+        {"categories": []},
+        {"annotations": [{"image_id": 1}]},
+        {"images": None},
+        {"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3]}]},
+        {"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, "3", 4]}]},
+    ],
+)
+def test_damaged_coco(tmp_path, pictures, change):
+    write("coco", pictures, tmp_path)
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(AnnotationError, match="coco.json: no valid COCO"):
+        ex.read_coco(path)
