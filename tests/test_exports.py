@@ -335,3 +335,10 @@ def test_damaged_coco(tmp_path, pictures, change):
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(AnnotationError, match="coco.json: no valid COCO"):
         ex.read_coco(path)
+
+
+def test_voc_with_a_document_type_is_refused(tmp_path):
+    """Its entities could grow without bound; no exporter of VOC writes one."""
+    (tmp_path / "a.xml").write_text('<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>')
+    with pytest.raises(AnnotationError, match="a document type is not allowed"):
+        ex.read_voc(tmp_path)

@@ -1,0 +1,164 @@
+"""The annotator as a reader meets it: JupyterLab in Chromium, driven with mouse and keyboard."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("jupyter_bbox_widget", reason="jupyter-bbox-widget is not installed")
+pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from helpers.annotations import Picture, Region, read_via
+from helpers.annotator import MARGIN
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"found none of {', '.join(BROWSERS)}")
+
+CELL = """
+import numpy as np
+from helpers.annotator import annotate
+
+scene = np.full((32, 32, 3), (120, 180, 235), np.uint8)
+scene[20:] = (90, 150, 70)
+scene[8:24, 6:22] = (200, 120, 40)
+names = [f"cifar10_test_cat_{i:04d}.png" for i in range(3)]
+schema = {"region": {
+    "viewpoint": {"type": "dropdown", "description": "face of the object one looks at",
+                  "options": {"front": "front", "three_quarter": "three quarter"}},
+    "truncated": {"type": "radio", "description": "part of it lies outside the picture",
+                  "options": {"no": "no", "yes": "yes"}},
+    "image_quality": {"type": "checkbox", "description": "defects of the picture",
+                      "options": {"blurred": "blurred", "low_contrast": "low contrast"}},
+}, "file": {}}
+annotate(dict.fromkeys(names, scene), schema, "via_export_csv.csv")
+"""
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Address of a JupyterLab, reachable from this machine only, that serves a notebook."""
+    cells = [nbformat.v4.new_code_cell(CELL.strip())]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(notebook, tmp_path / "annotate.ipynb")
+    news = tmp_path / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    news.parent.mkdir(parents=True)
+    news.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # no question, no network
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_TOKEN": token,
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += [f"--port={port}", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0"]
+    with open(tmp_path / "server.log", "w") as log:
+        server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, tmp_path / "server.log")
+        yield f"http://127.0.0.1:{port}/lab/tree/annotate.ipynb?token={token}"
+    finally:
+        server.terminate()  # ends its kernels, too
+        server.wait(30)
+
+
+def _wait_for(address, server, log, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            return urllib.request.urlopen(address, timeout=5).close()
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def page(lab, tmp_path):
+    """The notebook, its cell run and the annotator on display."""
+    with playwright.sync_playwright() as driver:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = driver.chromium.launch(executable_path=BROWSER, args=flags)
+        page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page.set_default_timeout(60_000)  # milliseconds
+        page.goto(lab)
+        page.get_by_text("| Idle").wait_for()  # before, JupyterLab drops what it is told to run
+        page.locator(".jp-Cell .cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        try:
+            page.locator(".jp-OutputArea img[alt='annotate me']").wait_for()
+            yield page
+        finally:
+            page.screenshot(path=tmp_path / "last.png")
+            browser.close()
+
+
+def _drag(page, *points):
+    """Drag from point to point, (x, y) in pixels of the enlarged picture."""
+    canvas = page.locator("img[alt='annotate me']")
+    canvas.scroll_into_view_if_needed()
+    corner = canvas.bounding_box()
+    at = [(corner["x"] + MARGIN + x, corner["y"] + MARGIN + y) for x, y in points]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for point in at[1:]:
+        page.mouse.move(*point, steps=8)
+    page.mouse.up()
+
+
+def test_draw_choose_submit_and_find_it_in_the_csv(page, tmp_path):
+    saved = tmp_path / "via_export_csv.csv"
+    cell = page.locator(".jp-OutputArea")
+
+    def submit(next_picture):
+        cell.get_by_role("button", name="Submit").click()
+        cell.get_by_text(next_picture).wait_for()
+        return read_via(saved)[-1]
+
+    _drag(page, (60, 60), (181, 203))  # on purpose not quite on edges of pixels
+    cell.get_by_role("combobox").select_option("three quarter")
+    cell.get_by_role("button", name="no", exact=True).click()
+    cell.get_by_text("low contrast").click()
+    assert not saved.exists()
+    page.screenshot(path=tmp_path / "annotator.png")
+    first = submit("picture 2 of 3: cifar10_test_cat_0001.png")
+    box = {"name": "rect", "x": 5, "y": 5, "width": 10, "height": 12}
+    values = {
+        "viewpoint": "three_quarter", "truncated": "no", "image_quality": {"low_contrast": True}
+    }  # fmt: skip
+    assert first == Picture("cifar10_test_cat_0000.png", [Region(box, values)])
+
+    _drag(page, (300, -15), (396, 120))  # beyond two borders of the picture
+    cell.get_by_role("combobox").select_option("front")
+    cell.get_by_role("button", name="yes").click()
+    second = submit("picture 3 of 3: cifar10_test_cat_0002.png")
+    box = {"name": "rect", "x": 25, "y": 0, "width": 7, "height": 10}
+    values = {"viewpoint": "front", "truncated": "yes", "image_quality": {}}
+    assert second == Picture("cifar10_test_cat_0001.png", [Region(box, values)])
+    assert read_via(saved) == [first, second]
+
+    for _ in range(2):
+        cell.get_by_role("button", name="Back").click()
+    cell.get_by_text("picture 1 of 3").wait_for()
+    drawn = page.locator(".annotator rect.movable")  # in the browser, at the enlarged place
+    drawn.wait_for()
+    shown = [int(drawn.get_attribute(side)) for side in ("x", "y", "width", "height")]
+    assert shown == [MARGIN + 60, MARGIN + 60, 120, 144]
+    assert cell.get_by_role("combobox").input_value() == "three quarter"
