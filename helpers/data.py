@@ -233,7 +233,7 @@ def draw_scene(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
         color = rng.uniform(0, 255, 3).tolist()
         cv2.line(scene, start.tolist(), end.tolist(), color, int(rng.integers(1, 3)))
 
-    radius, turn = rng.uniform(8, 12), rng.uniform(-0.2, 0.2)
+    radius, turn = rng.uniform(9, 12.5), rng.uniform(-0.2, 0.2)
     center = rng.uniform(radius, 32 - radius, 2)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     outlines = [
@@ -257,7 +257,7 @@ def bounding_box(coverage: np.ndarray) -> tuple[int, int, int, int]:
     return xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1
 
 
-def synthetic(train: int = 3000, test: int = 500, seed: int = 0) -> Dataset:
+def synthetic(train: int = 2400, test: int = 500, seed: int = 0) -> Dataset:
     """Drawn scenes of ten shapes, `train` (a tenth of them validates) and `test` pictures."""
     rng = np.random.default_rng(seed)
     parts = []
