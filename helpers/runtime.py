@@ -146,9 +146,8 @@ def gpu_names() -> list[str]:
         return []
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[
-            :-1
-        ]
+        found = subprocess.run(query, capture_output=True, text=True, check=True)
+        return found.stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return ["GPU"]
 

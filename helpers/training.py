@@ -167,7 +167,7 @@ def train(
     variables = trained.variables + trained.optimizer.variables
     log = _restore(folder, variables)
 
-    show = _live_line()
+    show, here = _live_line(), environment()
     for i, row in enumerate(log[:epochs]):
         print(epoch_line(row, log[:i], epochs, identity["recipe"]))
     if log and len(log) < epochs:
@@ -186,7 +186,7 @@ def train(
         ).history  # fmt: skip
         row = {"epoch": epoch + 1, "lr": rate, **{key: history[key][0] for key in COLUMNS[2:6]}}
         row["seconds"] = time.perf_counter() - started
-        _save(folder, identity, network, variables, log, row, epochs)
+        _save(folder, identity, network, variables, log, row, epochs, here)
         print(epoch_line(row, log, epochs, identity["recipe"]), flush=True)
         log.append(row)
     show(f"{len(log)} of {epochs} epochs done")
@@ -236,7 +236,7 @@ def _restore(folder, variables) -> list[dict]:
     return []
 
 
-def _save(folder, identity, network, variables, log, row, epochs):
+def _save(folder, identity, network, variables, log, row, epochs, here):
     """Write what an epoch leaves behind; the state goes last and holds the log as well."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [*log, row]
@@ -249,7 +249,7 @@ def _save(folder, identity, network, variables, log, row, epochs):
         writer.writerows({**r, "seconds": round(r["seconds"], 1)} for r in rows)
     info = {
         **identity, "epochs": epochs, "complete": len(rows) >= identity["recipe"]["epochs"],
-        "seconds": round(sum(r["seconds"] for r in rows), 1), "environment": environment(),
+        "seconds": round(sum(r["seconds"] for r in rows), 1), "environment": here,
     }  # fmt: skip
     with replacing(folder / "run.json") as path:
         path.write_text(json.dumps(info, indent=2) + "\n")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from helpers import annotations as an
 from helpers.annotations import AnnotationError, Picture, Region
+from records import CLASSES, GOOD, rect, three_pictures
 
 pytestmark = pytest.mark.filterwarnings("error")
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +24,6 @@ HEADER = (
     "filename,file_size,file_attributes,region_count,region_id,"
     "region_shape_attributes,region_attributes"
 )
-CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 SHAPES = [
     {"name": "rect", "x": 56, "y": 5, "width": 55, "height": 49},
     {"name": "circle", "cx": 20, "cy": 30, "r": 7.071},
@@ -32,8 +32,6 @@ SHAPES = [
     {"name": "polyline", "all_points_x": [3, 150], "all_points_y": [248, 63]},
     {"name": "point", "cx": 51, "cy": 37},
 ]
-GOOD = {"label": "cat", "viewpoint": "front", "truncated": "no", "occluded": "yes",
-        "background": "indoor", "image_quality": {"blurred": True}}  # fmt: skip
 
 # Text as VIA 2 exports it: every shape, every attribute type, a picture without regions.
 VIA_CSV = HEADER + r'''
@@ -66,10 +64,6 @@ PROJECT = (
 )
 
 
-def rect(x, y, w, h, **attributes):
-    return Region({"name": "rect", "x": x, "y": y, "width": w, "height": h}, attributes)
-
-
 def row(name="a.png", size="-1", shape=None, attributes=None, file="{}"):
     """A CSV row from dicts, or from raw text for a cell."""
 
@@ -89,10 +83,6 @@ def csv_file(folder, *rows, header=HEADER, name="via_export_csv.csv"):
     return path
 
 
-def tree(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 @pytest.fixture
 def schema():
     return an.read_schema(ATTRIBUTES)
@@ -100,12 +90,7 @@ def schema():
 
 @pytest.fixture
 def pictures():
-    """Integer boxes with every attribute, one touching all four borders, one picture empty."""
-    return [
-        Picture("a.png", [rect(0, 0, 32, 32, **GOOD), rect(5, 3, 6, 18, **GOOD)]),
-        Picture("b (1).png", [rect(1, 2, 3, 4, **{**GOOD, "label": "ship"})]),
-        Picture("c.png"),
-    ]
+    return three_pictures()
 
 
 # -- reading and writing VIA -----------------------------------------------------------------------

@@ -13,29 +13,14 @@ from hypothesis import strategies as st
 
 from helpers import exports as ex
 from helpers.annotations import AnnotationError, Picture, Region, boxes, masks
+from records import CLASSES, GOOD, rect, three_pictures, tree
 
 pytestmark = pytest.mark.filterwarnings("error")
-CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
-GOOD = {"label": "cat", "viewpoint": "front", "truncated": "no", "occluded": "yes",
-        "background": "indoor", "image_quality": {"blurred": True}}  # fmt: skip
-
-
-def rect(x, y, w, h, **attributes):
-    return Region({"name": "rect", "x": x, "y": y, "width": w, "height": h}, attributes)
-
-
-def tree(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.fixture
 def pictures():
-    """Integer boxes with every attribute, one touching all four borders, one picture empty."""
-    return [
-        Picture("a.png", [rect(0, 0, 32, 32, **GOOD), rect(5, 3, 6, 18, **GOOD)]),
-        Picture("b (1).png", [rect(1, 2, 3, 4, **{**GOOD, "label": "ship"})]),
-        Picture("c.png"),
-    ]
+    return three_pictures()
 
 
 def all_32(pictures):
