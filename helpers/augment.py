@@ -62,13 +62,18 @@ class Augment(keras.layers.Layer):
     Args:
         flip: mirror left and right with probability one half.
         shift: largest shift along either axis, as a share of its length.
+        whole_pixels: shift by whole pixels, all counts equally likely; else any distance is drawn
+            and pixels are interpolated.
         erase: probability of erasing one rectangle.
         mean: share of 255 per channel on which the noise stands.
     """
 
-    def __init__(self, flip=True, shift=0.1, erase=0.5, mean=PIXEL_MEAN, **kwargs):
-        super().__init__(**kwargs)
-        self.flip, self.shift, self.erase, self.mean = flip, shift, erase, mean
+    def __init__(
+        self, flip=True, shift=0.1, erase=0.5, whole_pixels=False, mean=PIXEL_MEAN, **kwargs
+    ):
+        super().__init__(dtype="float32", **kwargs)  # also within a network of 16-bit layers
+        self.flip, self.shift, self.erase = flip, shift, erase
+        self.whole_pixels, self.mean = whole_pixels, mean
         self.draws = keras.random.SeedGenerator(0)
 
     def restart(self, seed: int, epoch: int) -> None:
@@ -84,12 +89,18 @@ class Augment(keras.layers.Layer):
         def uniform(*shape, low=0.0, high=1.0):
             return keras.random.uniform((count, *shape), low, high, seed=self.draws)
 
+        def distance(size):
+            if not self.whole_pixels:
+                return uniform(low=-self.shift, high=self.shift) * size
+            most = round(self.shift * size)
+            return ops.floor(uniform(low=-most, high=most + 1))
+
         mirror = uniform() < (0.5 if self.flip else 0.0)
-        x_shift = uniform(low=-self.shift, high=self.shift) * width
-        y_shift = uniform(low=-self.shift, high=self.shift) * height
-        columns = resampling(x_shift, mirror, width)
-        rows = resampling(y_shift, ops.zeros_like(mirror), height)
+        columns = resampling(distance(width), mirror, width)
+        rows = resampling(distance(height), ops.zeros_like(mirror), height)
         images = ops.einsum("nyv,nxu,nvuc->nyxc", rows, columns, images)
+        if not self.erase:
+            return images
 
         erased = rectangles(uniform(20, 4), height, width) & (uniform(1, 1, 1) < self.erase)
         noise = 255 * (ops.convert_to_tensor(self.mean) + uniform(height, width, channels))

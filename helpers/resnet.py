@@ -13,6 +13,7 @@ def resnet_v2(
     classes: int = 10,
     l2: float = 1e-4,
     batch_norm_momentum: float = 0.99,
+    batch_norm=layers.BatchNormalization,
 ) -> keras.Model:
     """The assignment's network: depth 20 has 574,090 parameters.
 
@@ -22,6 +23,7 @@ def resnet_v2(
         classes: number of classes.
         l2: penalty on every convolution kernel, as in the assignment.
         batch_norm_momentum: share of the running statistics kept per step.
+        batch_norm: the layer to normalise with, made from momentum and name.
 
     Returns:
         A functional model from (N, h, w, 3) to probabilities (N, classes), float32, with three
@@ -44,12 +46,12 @@ def resnet_v2(
         )(x)  # fmt: skip
 
     def norm_relu(x, name, relu_name=None):
-        x = layers.BatchNormalization(momentum=batch_norm_momentum, name=f"{name}_norm")(x)
+        x = batch_norm(momentum=batch_norm_momentum, name=f"{name}_norm")(x)
         return layers.ReLU(name=relu_name or f"{name}_relu")(x)
 
     inputs = keras.Input(input_shape, name="pixels")
     offset = [-mean for mean in PIXEL_MEAN]
-    x = layers.Rescaling(1 / 255, offset, name="centered")(inputs)
+    x = layers.Rescaling(1 / 255, offset, dtype="float32", name="centered")(inputs)
     x = norm_relu(conv(x, 16, 3, 1, "stem_conv"), "stem")
 
     width = 16  # of the 3x3 convolutions; the block's output is wider
@@ -68,7 +70,8 @@ def resnet_v2(
         width = out
 
     x = norm_relu(x, "features", relu_name="features")
-    x = layers.GlobalAveragePooling2D(name="pooled")(x)
-    x = layers.Dense(classes, kernel_initializer="he_normal", name="logits")(x)
+    # In float32 under any dtype policy, as are the pixels: 16 bits are enough between them.
+    x = layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(x)
+    x = layers.Dense(classes, kernel_initializer="he_normal", dtype="float32", name="logits")(x)
     x = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
     return keras.Model(inputs, x, name=f"ResNet{depth}v2")

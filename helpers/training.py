@@ -18,6 +18,7 @@ import numpy as np
 from IPython import get_ipython
 from IPython.display import display
 
+from helpers import devices, optimizers
 from helpers.augment import Augment
 from helpers.data import Dataset
 from helpers.recipes import Recipe
@@ -42,12 +43,18 @@ class Run:
         return max(self.log, key=lambda row: row["val_acc"])
 
     @property
+    def chosen(self) -> dict:
+        """The row of the epoch that counts: the best, or a complete run's last if its recipe says so."""
+        last = self.info["recipe"].get("counts") == "last" and self.info["complete"]
+        return self.log[-1] if last else self.best
+
+    @property
     def checkpoint(self) -> Path:
-        """The file with the best epoch's weights."""
-        return self.folder / checkpoint_name(self.info["recipe"]["depth"], self.best["epoch"])
+        """The file with the weights of the epoch that counts."""
+        return self.folder / checkpoint_name(self.info["recipe"]["depth"], self.chosen["epoch"])
 
     def network(self) -> keras.Model:
-        """The network with the best epoch's weights, ready for raw pixels.
+        """The network with the weights of the epoch that counts, ready for raw pixels.
 
         Raises:
             FileNotFoundError: the checkpoint is gone.
@@ -102,11 +109,12 @@ def read_log(path) -> list[dict]:
     ]
 
 
-def build(recipe: dict) -> keras.Model:
+def build(recipe: dict, **options) -> keras.Model:
     """The network of a recipe, given as in run.json, with fresh weights."""
     return resnet_v2(
-        recipe["depth"], l2=recipe["l2"], batch_norm_momentum=recipe["batch_norm_momentum"]
-    )
+        recipe["depth"], l2=recipe["l2"], batch_norm_momentum=recipe["batch_norm_momentum"],
+        **options,
+    )  # fmt: skip
 
 
 def checkpoint_name(depth: int, epoch: int) -> str:
@@ -118,12 +126,11 @@ def epoch_line(row: dict, before: list[dict], total: int, recipe: dict) -> str:
     """One finished epoch for the reader: `before` holds the rows of the epochs before it."""
     best = max((earlier["val_acc"] for earlier in before), default=-np.inf)
     if row["val_acc"] > best:
-        name = checkpoint_name(recipe["depth"], row["epoch"])
-        verdict = (
-            f"val_acc improved from {best:.5f} to {row['val_acc']:.5f}, saving model to {name}"
-        )
+        verdict = f"val_acc improved from {best:.5f} to {row['val_acc']:.5f}"
     else:
         verdict = f"val_acc did not improve from {best:.5f}"
+    if _is_kept(row, before, recipe):
+        verdict += f", saving model to {checkpoint_name(recipe['depth'], row['epoch'])}"
     return (
         f"Epoch {row['epoch']:2d}/{total} - {row['seconds']:.0f}s - learning rate {row['lr']:.10g}"
         f" - loss: {row['loss']:.4f} - acc: {row['acc']:.4f}"
@@ -131,9 +138,16 @@ def epoch_line(row: dict, before: list[dict], total: int, recipe: dict) -> str:
     )
 
 
+def _is_kept(row, before, recipe) -> bool:
+    """Whether the weights after this epoch get a checkpoint: the best so far, or the last."""
+    last = recipe.get("counts") == "last" and row["epoch"] == recipe["epochs"]
+    return last or row["val_acc"] > max((r["val_acc"] for r in before), default=-np.inf)
+
+
 def train(
-    recipe: Recipe, dataset: Dataset, folder, seed: int = 0, epochs: int | None = None
-) -> Run:
+    recipe: Recipe, dataset: Dataset, folder, seed: int = 0, epochs: int | None = None,
+    precision: str = "float32",
+) -> Run:  # fmt: skip
     """Train a fresh network, or go on where the run in `folder` stopped.
 
     Args:
@@ -141,28 +155,40 @@ def train(
         dataset: trains on its training part; its validation part chooses the checkpoints.
         folder: the run's folder, made if missing.
         seed: of initial weights, order and augmentation.
-        epochs: how many in all, finished ones included; the recipe's number by default.
+        epochs: stop after so many, finished ones included; the recipe's number by default.
+        precision: of the training step's arithmetic, "float32", "bfloat16" or "float16". Weights
+            are kept, validated and saved as float32.
 
     Returns:
         The run. Every epoch's line is printed, also those finished earlier.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, seed or data, or one that left no
-            state to go on from.
+        ValueError: more epochs than the recipe's schedule has; an unknown precision; the folder
+            holds a run of another recipe, seed, precision or data, or one that left no state to go
+            on from.
     """
     folder, epochs = Path(folder), recipe.epochs if epochs is None else epochs
-    identity = {"recipe": recipe.as_dict(), "seed": seed, "data": dataset.source}
+    if not 0 < epochs <= recipe.epochs:
+        raise ValueError(
+            f"epochs = {epochs}: recipe {recipe.name} is laid out for 1 to {recipe.epochs}; "
+            f"recipe.over({epochs}) lays it out anew."
+        )
+    identity = {
+        "recipe": recipe.as_dict(), "seed": seed, "precision": precision, "data": dataset.source,
+    }  # fmt: skip
     _check_folder(folder, identity)
 
+    # Two networks with the same weights. The twin trains, behind the augmentation and on the
+    # machine's fast paths; the network is validated and saved: plain Keras in float32.
     keras.utils.set_random_seed(seed)  # initial weights
+    steps = -(-len(dataset.x_train) // recipe.batch_size)
+    rates = [recipe.learning_rate(step / steps, recipe.epochs) for step in range(epochs * steps)]
+    augment = Augment(recipe.flip, recipe.shift, recipe.erase, recipe.whole_pixels)
+    with devices.placed(precision) as batch_norm:
+        twin = build(identity["recipe"], batch_norm=batch_norm)
+        trained = _to_logits(twin, recipe, augment, optimizers.named(recipe.optimizer, rates))
     network = build(identity["recipe"])
-    augment = Augment(recipe.flip, recipe.shift, recipe.erase)
-    trained = _with_augmentation(network, augment)
-    trained.compile(
-        optimizer=keras.optimizers.get(recipe.optimizer),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["acc"],
-    )
+    validated = _to_logits(network, recipe)
     trained.optimizer.build(trained.trainable_variables)
     variables = trained.variables + trained.optimizer.variables
     log = _restore(folder, variables)
@@ -174,18 +200,22 @@ def train(
         print(f"Going on after epoch {len(log)}, the last one in {folder.name}")
     for epoch in range(len(log), epochs):
         started = time.perf_counter()
-        rate = recipe.learning_rate(epoch)
-        trained.optimizer.learning_rate.assign(rate)
         augment.restart(seed, epoch)
         order = np.random.default_rng((seed, epoch)).permutation(len(dataset.x_train))
         history = trained.fit(
-            dataset.x_train[order], dataset.y_train[order],
+            dataset.x_train[order], _one_hot(dataset.y_train[order]),
             batch_size=recipe.batch_size, shuffle=False, verbose=0,
-            validation_data=(dataset.x_val, dataset.y_val), validation_batch_size=256,
             callbacks=[_Progress(show, f"Epoch {epoch + 1}/{epochs}")],
         ).history  # fmt: skip
-        row = {"epoch": epoch + 1, "lr": rate, **{key: history[key][0] for key in COLUMNS[2:6]}}
-        row["seconds"] = time.perf_counter() - started
+        network.set_weights(twin.get_weights())
+        val_loss, val_acc = validated.evaluate(
+            dataset.x_val, _one_hot(dataset.y_val), batch_size=256, verbose=0
+        )
+        row = {
+            "epoch": epoch + 1, "lr": recipe.learning_rate(epoch + 0.5, recipe.epochs),
+            "loss": history["loss"][0], "acc": history["acc"][0],
+            "val_loss": val_loss, "val_acc": val_acc, "seconds": time.perf_counter() - started,
+        }  # fmt: skip
         _save(folder, identity, network, variables, log, row, epochs, here)
         print(epoch_line(row, log, epochs, identity["recipe"]), flush=True)
         log.append(row)
@@ -193,14 +223,24 @@ def train(
     return open_run(folder)
 
 
-def _with_augmentation(network, augment):
-    """Augmentation, then the network up to its logits, sharing the network's weights.
+def _to_logits(network, recipe, augment=None, optimizer=None):
+    """The network up to its logits, behind the augmentation if any; compiled, weights shared.
 
     Kept apart from the network so that what is saved and explained is plain Keras.
     """
-    pixels = keras.Input(network.input_shape[1:])
-    to_logits = keras.Model(network.input, network.get_layer("logits").output)
-    return keras.Model(pixels, to_logits(augment(pixels)))
+    model = keras.Model(network.input, network.get_layer("logits").output)
+    if augment:
+        pixels = keras.Input(network.input_shape[1:])
+        model = keras.Model(pixels, model(augment(pixels)))
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=recipe.label_smoothing
+    )
+    model.compile(optimizer=optimizer, loss=loss, metrics=["acc"])
+    return model
+
+
+def _one_hot(labels, classes=10):
+    return np.eye(classes, dtype=np.float32)[labels]
 
 
 def _check_folder(folder, identity):
@@ -208,9 +248,9 @@ def _check_folder(folder, identity):
         return
     info = open_run(folder).info
     for key, value in identity.items():
-        if info[key] != json.loads(json.dumps(value)):
+        if info.get(key) != json.loads(json.dumps(value)):
             raise ValueError(
-                f"{folder} holds a run with {key} = {info[key]}, not {value}. "
+                f"{folder} holds a run with {key} = {info.get(key)}, not {value}. "
                 "Choose another run folder, or the same settings to go on with that run."
             )
 
@@ -240,7 +280,7 @@ def _save(folder, identity, network, variables, log, row, epochs, here):
     """Write what an epoch leaves behind; the state goes last and holds the log as well."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [*log, row]
-    if row["val_acc"] > max((earlier["val_acc"] for earlier in log), default=-np.inf):
+    if _is_kept(row, log, identity["recipe"]):
         with replacing(folder / checkpoint_name(identity["recipe"]["depth"], row["epoch"])) as path:
             network.save(path)
     with replacing(folder / "training_log.csv") as path, open(path, "w", newline="") as file:

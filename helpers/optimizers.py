@@ -1,0 +1,90 @@
+"""Muon: steps of equal strength in every direction of a weight matrix, for convolution kernels."""
+
+import keras
+from keras import ops
+
+
+def orthogonalise(matrix, steps: int = 3):
+    """Push the singular values of a matrix towards 1, keeping its singular vectors.
+
+    The quintic Newton-Schulz iteration of Jordan et al., "Muon" (2024): three steps bring most
+    singular values, relative to the matrix' norm, between roughly 0.3 and 1.2.
+
+    Args:
+        matrix: float (rows, columns), of any scale.
+        steps: of the iteration.
+
+    Returns:
+        float (rows, columns).
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = ops.transpose(matrix) if tall else matrix
+    x = x / (ops.norm(x) + 1e-7)
+    for _ in range(steps):
+        square = ops.matmul(x, ops.transpose(x))
+        x = 3.4445 * x + ops.matmul(-4.775 * square + 2.0315 * ops.matmul(square, square), x)
+    return ops.transpose(x) if tall else x
+
+
+class Muon(keras.optimizers.Adam):
+    """Muon for convolution kernels, Adam for all other variables.
+
+    As in Jordan's airbench (2024), every kernel is rescaled to one unit of norm per filter before
+    its step: batch normalisation hides the scale, and the learning rate keeps its meaning. Keras'
+    own Muon covers dense layers only.
+
+    Args:
+        learning_rate: of the kernels, a number or schedule.
+        momentum: of the kernels, Nesterov's form.
+        adam_ratio: Adam's learning rate as a share of the kernels'.
+    """
+
+    def __init__(self, learning_rate=0.1, momentum=0.8, adam_ratio=0.04, name="muon", **kwargs):
+        super().__init__(learning_rate, name=name, **kwargs)
+        self.momentum, self.adam_ratio = momentum, adam_ratio
+
+    def update_step(self, gradient, variable, learning_rate):
+        if len(variable.shape) != 4:
+            rate = ops.cast(learning_rate, variable.dtype) * self.adam_ratio
+            super().update_step(gradient, variable, rate)
+            return
+        buffer = self._momentums[self._get_variable_index(variable)]
+        gradient = ops.cast(gradient, variable.dtype)
+        moved = self.momentum * ops.convert_to_tensor(buffer) + gradient
+        self.assign(buffer, moved)
+        filters = variable.shape[-1]
+        direction = orthogonalise(ops.reshape(gradient + self.momentum * moved, (-1, filters)))
+        kernel = ops.convert_to_tensor(variable)
+        kernel = kernel * (filters**0.5 / ops.norm(ops.reshape(kernel, (-1,))))
+        step = ops.cast(learning_rate, variable.dtype) * ops.reshape(direction, variable.shape)
+        self.assign(variable, kernel - step)
+
+    def get_config(self):
+        return {
+            **super().get_config(), "momentum": self.momentum, "adam_ratio": self.adam_ratio
+        }  # fmt: skip
+
+
+class PerStep(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate looked up per training step, inside the compiled step of any backend.
+
+    Args:
+        rates: one per step; the last one holds from there on.
+    """
+
+    def __init__(self, rates):
+        self.rates = [float(rate) for rate in rates]
+
+    def __call__(self, step):
+        step = ops.minimum(ops.cast(step, "int32"), len(self.rates) - 1)
+        return ops.take(ops.convert_to_tensor(self.rates, "float32"), step)
+
+    def get_config(self):
+        return {"rates": self.rates}
+
+
+def named(name: str, rates) -> keras.optimizers.Optimizer:
+    """The optimizer of a recipe, "muon" or a Keras name, with a learning rate for every step."""
+    if name == "muon":
+        return Muon(PerStep(rates))
+    return keras.optimizers.get({"class_name": name, "config": {"learning_rate": PerStep(rates)}})
