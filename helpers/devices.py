@@ -55,15 +55,14 @@ def placed(precision: str = "float32"):
 
 
 def _parallel():
+    """A scope to build in, and the batch normalisation, for the devices Keras would use."""
     plain, backend = keras.layers.BatchNormalization, keras.backend.backend()
-    if backend == "tensorflow":
+    devices = keras.distribution.list_devices()  # all GPUs, else the CPU
+    if backend == "tensorflow" and len(devices) > 1:
         import tensorflow as tf
 
-        devices = tf.config.list_logical_devices("GPU")
-        if len(devices) < 2:
-            return nullcontext(), FusedBatchNormalization
-        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
-        return strategy.scope(), lambda **options: plain(synchronized=True, **options)
-    if backend == "jax" and len(keras.distribution.list_devices()) > 1:
-        return keras.distribution.DataParallel(auto_shard_dataset=False).scope(), plain
-    return nullcontext(), plain
+        scope = tf.distribute.MirroredStrategy([name.upper() for name in devices]).scope()
+        return scope, lambda **options: plain(synchronized=True, **options)
+    if backend == "jax" and len(devices) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    return nullcontext(), FusedBatchNormalization if backend == "tensorflow" else plain

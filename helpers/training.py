@@ -183,13 +183,13 @@ def train(
     keras.utils.set_random_seed(seed)  # initial weights
     steps = -(-len(dataset.x_train) // recipe.batch_size)
     rates = [recipe.learning_rate(step / steps, recipe.epochs) for step in range(epochs * steps)]
-    augment = Augment(recipe.flip, recipe.shift, recipe.erase, recipe.whole_pixels)
     with devices.placed(precision) as batch_norm:
+        augment = Augment(recipe.flip, recipe.shift, recipe.erase, recipe.whole_pixels)
         twin = build(identity["recipe"], batch_norm=batch_norm)
         trained = _to_logits(twin, recipe, augment, optimizers.named(recipe.optimizer, rates))
+        trained.optimizer.build(trained.trainable_variables)
     network = build(identity["recipe"])
     validated = _to_logits(network, recipe)
-    trained.optimizer.build(trained.trainable_variables)
     variables = trained.variables + trained.optimizer.variables
     log = _restore(folder, variables)
 
