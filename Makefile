@@ -1,5 +1,8 @@
 # make notebooks   execute both notebooks into build/         make lab       open them in JupyterLab
 # make test        pytest, and nbval over both notebooks      make figures   refresh what is committed
+# make reference RECIPE=course|modern [SEED=0] [EPOCHS=50] [PRECISION=float32|bfloat16|float16]
+#                  train into runs/, going on where the run stopped, and score it
+# make record RUNS="runs/..."   store the median of scored runs in saved_models/
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +10,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := Assignment4A.ipynb Assignment4B.ipynb
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: notebooks test lab figures clean
+.PHONY: notebooks test lab figures reference record clean
 
 notebooks: $(VENV)/installed
 	$(BIN)/python -m helpers.execute $(NOTEBOOKS)
@@ -24,6 +27,14 @@ lab: $(VENV)/installed
 figures: $(VENV)/installed
 	COURSE_MODE=recorded $(BIN)/python -m helpers.execute --in-place $(NOTEBOOKS)
 	cp build/gradcam_results.png images/gradcam_results.png
+
+# These need CIFAR-10 too. KERAS_BACKEND=jax trains with JAX, if that is installed.
+reference: $(VENV)/installed
+	$(BIN)/python -m helpers.reference train "$(RECIPE)" $(if $(SEED),--seed=$(SEED)) \
+		$(if $(EPOCHS),--epochs=$(EPOCHS)) $(if $(PRECISION),--precision=$(PRECISION))
+
+record: $(VENV)/installed
+	$(BIN)/python -m helpers.reference record $(RUNS)
 
 clean:
 	rm -rf $(VENV) build

@@ -39,7 +39,7 @@ class Muon(keras.optimizers.Adam):
         adam_ratio: Adam's learning rate as a share of the kernels'.
     """
 
-    def __init__(self, learning_rate=0.1, momentum=0.8, adam_ratio=0.04, name="muon", **kwargs):
+    def __init__(self, learning_rate=0.07, momentum=0.8, adam_ratio=0.04, name="muon", **kwargs):
         super().__init__(learning_rate, name=name, **kwargs)
         self.momentum, self.adam_ratio = momentum, adam_ratio
 

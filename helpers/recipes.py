@@ -51,6 +51,10 @@ class Recipe:
     batch_norm_momentum: float = 0.99
     counts: str = "best"  # the epoch that counts: "best" on validation data, or "last"
 
+    def rate(self, epoch: float) -> float:
+        """The learning rate after so many epochs, the first one beginning at 0."""
+        return self.learning_rate(epoch, self.epochs)
+
     def table(self) -> str:
         """One line per setting."""
         return "\n".join(f"{name:20} {value}" for name, value in vars(self).items())
@@ -70,7 +74,7 @@ COURSE = Recipe("course", epochs=50, batch_size=128, learning_rate=InverseTimeDe
 # The same network and number of epochs, ten years of practice later: Muon, a schedule that ends at
 # zero, whole-pixel shifts instead of erasing, smoothed labels.
 MODERN = Recipe(
-    "modern", epochs=50, batch_size=128, learning_rate=LinearToZero(0.1, 0.1), optimizer="muon",
+    "modern", epochs=50, batch_size=128, learning_rate=LinearToZero(0.07, 0.1), optimizer="muon",
     shift=0.125, whole_pixels=True, erase=0.0, label_smoothing=0.1, l2=0.0,
     batch_norm_momentum=0.9, counts="last",
 )  # fmt: skip
@@ -83,3 +87,22 @@ QUICK = Recipe(
 )  # fmt: skip
 
 RECIPES = {recipe.name: recipe for recipe in (COURSE, MODERN, QUICK)}
+
+
+def planned(name: str, epochs: int | None) -> tuple[Recipe, int]:
+    """The recipe to train with, and after how many epochs to stop.
+
+    A schedule that does not know its end, COURSE's, is cut: fewer epochs are the beginning of the
+    same run. One that ends at zero is laid out anew: fewer epochs are a complete shorter run.
+
+    Raises:
+        ValueError: an unknown recipe, or no positive number of epochs.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"RECIPE = {name!r} is unknown; it is one of {', '.join(RECIPES)}.")
+    recipe = RECIPES[name]
+    epochs = recipe.epochs if epochs is None else epochs
+    if epochs < 1:
+        raise ValueError(f"EPOCHS = {epochs}: a whole number from 1 on is needed.")
+    cut = isinstance(recipe.learning_rate, InverseTimeDecay) and epochs <= recipe.epochs
+    return (recipe if cut else recipe.over(epochs)), epochs

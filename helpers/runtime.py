@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from helpers.recipes import COURSE, QUICK, Recipe
+from helpers.recipes import QUICK, Recipe, planned
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORDED = ROOT / "saved_models" / "course"
+RECORDED = ROOT / "saved_models"
 MODES = ("auto", "recorded", "full", "quick")
 
 
@@ -48,7 +48,9 @@ class Settings:
         )
 
 
-def configure(mode="auto", data="auto", epochs=50, seed=0, folder="") -> Settings:
+def configure(
+    mode="auto", data="auto", recipe="course", epochs=50, seed=0, folder=""
+) -> Settings:  # fmt: skip
     """Turn the form into settings. COURSE_MODE and COURSE_EPOCHS in the environment override it.
 
     "auto" becomes "recorded" if CIFAR-10 is at hand and the recorded run is complete, else "full"
@@ -56,7 +58,7 @@ def configure(mode="auto", data="auto", epochs=50, seed=0, folder="") -> Setting
     named never falls back to another.
 
     Raises:
-        ValueError: an unknown mode, a bad number, a mode that does not fit the data.
+        ValueError: an unknown mode or recipe, a bad number, a mode that does not fit the data.
         FileNotFoundError: "recorded" where no run is recorded.
     """
     mode = os.environ.get("COURSE_MODE") or mode
@@ -67,33 +69,34 @@ def configure(mode="auto", data="auto", epochs=50, seed=0, folder="") -> Setting
         if not str(value).isdecimal() or int(value) < least:
             raise ValueError(f"{name} = {value!r}: a whole number from {least} on is needed.")
     if mode == "auto":
-        mode = _choose_mode(data)
+        mode = _choose_mode(data, RECORDED / recipe)
     if mode == "quick" and data not in ("auto", "synthetic"):
         raise ValueError(
             f"MODE = 'quick' uses drawn pictures; for DATA = '{data}' choose MODE = 'full'."
         )
     if mode == "recorded" and data == "synthetic":
         raise ValueError("MODE = 'recorded' shows CIFAR-10; for DATA = 'synthetic' choose 'quick'.")
-    if mode == "recorded" and not (RECORDED / "run.json").is_file():
-        raise FileNotFoundError("No run is recorded in saved_models/course; choose MODE = 'full'.")
+    plan, epochs = (QUICK, QUICK.epochs) if mode == "quick" else planned(recipe, int(epochs))
+    if mode == "recorded" and not (RECORDED / recipe / "run.json").is_file():
+        raise FileNotFoundError(
+            f"No run is recorded in saved_models/{recipe}; choose MODE = 'full'."
+        )
     if data == "auto":
         data = "synthetic" if mode == "quick" else "cifar10"
     if mode == "recorded":
-        folder = RECORDED
+        folder = RECORDED / recipe
     elif mode == "quick":  # always trained anew, and gone with the machine's temporary files
         folder = tempfile.mkdtemp(prefix="quick_run_")
-    recipe = QUICK if mode == "quick" else COURSE
-    epochs = QUICK.epochs if mode == "quick" else int(epochs)
-    folder = Path(folder or f"runs/{recipe.name}_seed{seed}")
-    return Settings(mode, data, recipe, epochs, int(seed), folder)
+    folder = Path(folder or f"runs/{plan.name}_{plan.epochs}_seed{seed}")
+    return Settings(mode, data, plan, epochs, int(seed), folder)
 
 
-def _choose_mode(data: str) -> str:
+def _choose_mode(data: str, folder: Path) -> str:
     if data == "synthetic":
         return "quick"
     real = data != "auto" or in_colab() or _cifar10_at_hand()
-    recorded = real and (RECORDED / "run.json").is_file()
-    if recorded and json.loads((RECORDED / "run.json").read_text())["complete"]:
+    recorded = real and (folder / "run.json").is_file()
+    if recorded and json.loads((folder / "run.json").read_text())["complete"]:
         return "recorded"
     if gpu_names():
         return "full"

@@ -6,6 +6,7 @@ like one left alone.
 """
 
 import csv
+import hashlib
 import json
 import sys
 import time
@@ -49,20 +50,42 @@ class Run:
         return self.log[-1] if last else self.best
 
     @property
-    def checkpoint(self) -> Path:
-        """The file with the weights of the epoch that counts."""
-        return self.folder / checkpoint_name(self.info["recipe"]["depth"], self.chosen["epoch"])
+    def kept(self) -> list[dict]:
+        """The log's rows of the epochs whose weights are in the folder."""
+        return [row for row in self.log if self.checkpoint(row["epoch"]).is_file()]
 
-    def network(self) -> keras.Model:
-        """The network with the weights of the epoch that counts, ready for raw pixels.
+    def checkpoint(self, epoch: int | None = None) -> Path:
+        """The file with the weights of an epoch; of the one that counts, by default."""
+        epoch = epoch or self.chosen["epoch"]
+        return self.folder / checkpoint_name(self.info["recipe"]["depth"], epoch)
+
+    def network(self, epoch: int | None = None) -> keras.Model:
+        """The network with the weights of an epoch, by default of the one that counts.
+
+        Returns:
+            A model for raw pixels, float32 arithmetic.
 
         Raises:
             FileNotFoundError: the checkpoint is gone.
+            ValueError: it is damaged, or not the file that was scored.
         """
-        if not self.checkpoint.is_file():
-            raise FileNotFoundError(f"{self.checkpoint} is gone; train again, or restore the file.")
+        path, scores = self.checkpoint(epoch), self.info.get("scores", {})
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is gone; train again, or restore the file.")
+        if (
+            scores
+            and path == self.checkpoint(scores["epoch"])
+            and _sha256(path) != scores["sha256"]
+        ):
+            raise ValueError(
+                f"{path} is not the file whose scores run.json tells (its SHA-256 differs): "
+                "restore it with git checkout, or train again."
+            )
         model = build(self.info["recipe"])
-        model.load_weights(self.checkpoint)  # not load_model: weights outlive versions of Keras
+        try:
+            model.load_weights(path)  # not load_model: weights outlive versions of Keras
+        except Exception as error:  # zip, HDF5 and Keras each have their own
+            raise ValueError(f"{path} is damaged ({error}); restore it, or train again.") from error
         return model
 
     def lines(self) -> list[str]:
@@ -166,6 +189,7 @@ def train(
         ValueError: more epochs than the recipe's schedule has; an unknown precision; the folder
             holds a run of another recipe, seed, precision or data, or one that left no state to go
             on from.
+        OSError: an epoch could not be written; what was written before is intact.
     """
     folder, epochs = Path(folder), recipe.epochs if epochs is None else epochs
     if not 0 < epochs <= recipe.epochs:
@@ -182,7 +206,7 @@ def train(
     # machine's fast paths; the network is validated and saved: plain Keras in float32.
     keras.utils.set_random_seed(seed)  # initial weights
     steps = -(-len(dataset.x_train) // recipe.batch_size)
-    rates = [recipe.learning_rate(step / steps, recipe.epochs) for step in range(epochs * steps)]
+    rates = [recipe.rate(step / steps) for step in range(epochs * steps)]
     with devices.placed(precision) as batch_norm:
         augment = Augment(recipe.flip, recipe.shift, recipe.erase, recipe.whole_pixels)
         twin = build(identity["recipe"], batch_norm=batch_norm)
@@ -212,7 +236,7 @@ def train(
             dataset.x_val, _one_hot(dataset.y_val), batch_size=256, verbose=0
         )
         row = {
-            "epoch": epoch + 1, "lr": recipe.learning_rate(epoch + 0.5, recipe.epochs),
+            "epoch": epoch + 1, "lr": recipe.rate(epoch + 0.5),
             "loss": history["loss"][0], "acc": history["acc"][0],
             "val_loss": val_loss, "val_acc": val_acc, "seconds": time.perf_counter() - started,
         }  # fmt: skip
@@ -221,6 +245,33 @@ def train(
         log.append(row)
     show(f"{len(log)} of {epochs} epochs done")
     return open_run(folder)
+
+
+def score(run: Run, dataset: Dataset) -> dict:
+    """Score the weights that count on the test pictures, and note it in run.json.
+
+    Returns:
+        epoch; test_acc; test_acc_flip, with the probabilities of every picture and its mirror image
+        averaged; sha256 of the checkpoint. Accuracies are shares of 1.
+    """
+    network = run.network()
+    plain, mirrored = (
+        network.predict(pictures, batch_size=256, verbose=0)
+        for pictures in (dataset.x_test, dataset.x_test[:, :, ::-1])
+    )
+    scores = {
+        "epoch": run.chosen["epoch"],
+        "test_acc": float(np.mean(plain.argmax(axis=1) == dataset.y_test)),
+        "test_acc_flip": float(np.mean((plain + mirrored).argmax(axis=1) == dataset.y_test)),
+        "sha256": _sha256(run.checkpoint()),
+    }
+    with replacing(run.folder / "run.json") as path:
+        path.write_text(json.dumps({**run.info, "scores": scores}, indent=2) + "\n")
+    return scores
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _to_logits(network, recipe, augment=None, optimizer=None):
@@ -278,7 +329,17 @@ def _restore(folder, variables) -> list[dict]:
 
 def _save(folder, identity, network, variables, log, row, epochs, here):
     """Write what an epoch leaves behind; the state goes last and holds the log as well."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, identity, network, variables, log, row, epochs, here)
+    except OSError as error:
+        raise OSError(
+            f"Epoch {row['epoch']} could not be written into {folder} ({error}). What was written "
+            "before is intact: make room, or choose another run folder, and run this again."
+        ) from error
+
+
+def _write(folder, identity, network, variables, log, row, epochs, here):
     rows = [*log, row]
     if _is_kept(row, log, identity["recipe"]):
         with replacing(folder / checkpoint_name(identity["recipe"]["depth"], row["epoch"])) as path:

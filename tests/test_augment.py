@@ -82,3 +82,13 @@ def test_erasing_has_its_probability_and_leaves_the_rest_alone():
     above_mean = out[erased] / 255 - mean  # as the network sees it
     assert above_mean.min() >= -1e-6 and above_mean.max() <= 1 + 1e-6
     assert np.allclose(above_mean.mean(axis=0), 0.5, atol=0.02)
+
+
+def test_whole_pixel_shifts_are_slices_and_equally_likely():
+    ramp = np.broadcast_to(np.arange(32, dtype=np.float32)[:, None], (4000, 32, 32, 3))
+    layer = Augment(flip=False, shift=0.125, erase=0.0, whole_pixels=True)
+    layer.restart(0, 0)
+    middle = np.asarray(layer(ramp, training=True))[:, 16, 16, 0]
+    values, counts = np.unique(middle, return_counts=True)
+    assert np.array_equal(values, np.arange(12, 21))
+    assert counts.min() > 0.8 * 4000 / 9 and counts.max() < 1.2 * 4000 / 9

@@ -132,6 +132,6 @@ def test_recorded_run_is_what_it_says():
     run = training.open_run(ROOT / "saved_models/course")
     assert run.info["recipe"]["name"] == "course"
     assert run.info["complete"] == (len(run.log) == 50)
-    assert run.checkpoint.is_file()
+    assert run.checkpoint().is_file()
     assert sum(row["seconds"] for row in run.log) == pytest.approx(run.info["seconds"], abs=1)
     assert run.network().count_params() == 574_090

@@ -16,7 +16,7 @@ def place(monkeypatch, tmp_path):
     def configure(*form, gpu=False, cifar=False, recorded=None, **fields):
         monkeypatch.setattr(runtime, "gpu_names", lambda: ["NVIDIA T4"] if gpu else [])
         monkeypatch.setattr(runtime, "_cifar10_at_hand", lambda: cifar)
-        monkeypatch.setattr(runtime, "RECORDED", tmp_path / "course")
+        monkeypatch.setattr(runtime, "RECORDED", tmp_path)
         if recorded is not None:
             (tmp_path / "course").mkdir(exist_ok=True)
             (tmp_path / "course/run.json").write_text(json.dumps({"complete": recorded}, indent=2))
@@ -65,7 +65,9 @@ def test_environment_overrides_the_form(place, monkeypatch):
 
 
 def test_full_runs_have_a_lasting_folder_and_quick_ones_a_fresh_one(place):
-    assert place("full", seed=3).folder == Path("runs/course_seed3")
+    assert place("full", seed=3).folder == Path("runs/course_50_seed3")
+    short = place("full", recipe="modern", epochs=8)
+    assert (short.folder, short.recipe.epochs) == (Path("runs/modern_8_seed0"), 8)
     assert place("full", folder="drive/run").folder == Path("drive/run")
     assert place("quick").folder != place("quick").folder
 
@@ -74,10 +76,11 @@ def test_full_runs_have_a_lasting_folder_and_quick_ones_a_fresh_one(place):
     "form, message",
     [
         (("fast",), "MODE = 'fast' is unknown; it is one of auto, recorded, full, quick"),
-        (("full", "auto", 0), "EPOCHS = 0: a whole number from 1 on"),
-        (("full", "auto", -3), "EPOCHS = -3"),
-        (("full", "auto", 2.5), "EPOCHS = 2.5"),
-        (("full", "auto", 5, -1), "SEED = -1: a whole number from 0 on"),
+        (("full", "auto", "course", 0), "EPOCHS = 0: a whole number from 1 on"),
+        (("full", "auto", "course", -3), "EPOCHS = -3"),
+        (("full", "auto", "course", 2.5), "EPOCHS = 2.5"),
+        (("full", "auto", "course", 5, -1), "SEED = -1: a whole number from 0 on"),
+        (("full", "auto", "resnet"), "RECIPE = 'resnet' is unknown; it is one of course, modern"),
         (("quick", "cifar10"), "choose MODE = 'full'"),
         (("recorded", "synthetic"), "choose 'quick'"),
     ],

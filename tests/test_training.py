@@ -1,13 +1,15 @@
 import ast
 import dataclasses
+import errno
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from helpers import training
-from helpers.recipes import QUICK, InverseTimeDecay
+from helpers.recipes import MODERN, QUICK, InverseTimeDecay
 from helpers.runtime import ROOT
 
 RECIPE = dataclasses.replace(
@@ -48,7 +50,7 @@ def test_checkpoints_on_improvement_with_the_assignments_name(run):
             best = row["val_acc"]
             expected.add(f"cifar10_ResNet11v2_model.{row['epoch']:03d}.keras")
     assert {path.name for path in run.folder.glob("*.keras")} == expected
-    assert run.checkpoint.name == f"cifar10_ResNet11v2_model.{run.best['epoch']:03d}.keras"
+    assert run.checkpoint().name == f"cifar10_ResNet11v2_model.{run.best['epoch']:03d}.keras"
 
 
 def test_best_network_scores_what_the_log_says(run, scenes):
@@ -128,6 +130,54 @@ def test_other_seed_data_or_recipe_is_refused(run, scenes):
         training.train(dataclasses.replace(RECIPE, l2=0.0), scenes, run.folder)
     with pytest.raises(ValueError, match="with data = synthetic stand-in, not other"):
         training.train(RECIPE, dataclasses.replace(scenes, source="other"), run.folder)
+
+
+def test_a_full_disk_leaves_the_epochs_before_it(run, scenes, tmp_path, monkeypatch):
+    training.train(RECIPE, scenes, tmp_path / "run", epochs=1)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("state_*.npz")}
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full_disk)
+        with pytest.raises(OSError, match="Epoch 2 could not be written.*No space left.*make room"):
+            training.train(RECIPE, scenes, tmp_path / "run")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").glob("*state_*.npz")}
+    resumed = training.train(RECIPE, scenes, tmp_path / "run")
+    assert untimed(resumed) == untimed(run)
+
+
+def full_disk(file, **arrays):
+    file.write(b"half a state")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_damaged_checkpoint_is_named(run, tmp_path):
+    shutil.copytree(run.folder, tmp_path, dirs_exist_ok=True)
+    copy = training.open_run(tmp_path)
+    whole = copy.checkpoint().read_bytes()
+    for content in (whole[:1000], whole[: len(whole) // 2], b"", b"<html>"):
+        copy.checkpoint().write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.00\d\.keras is damaged"):
+            copy.network()
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 4])
+def test_more_epochs_than_the_schedule_has_are_refused(scenes, tmp_path, epochs):
+    with pytest.raises(ValueError, match=rf"epochs = {epochs}: recipe tiny is laid out for 1 to 3"):
+        training.train(RECIPE, scenes, tmp_path / "run", epochs=epochs)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_schedule_to_zero_resumes_within_its_slope_and_keeps_the_last_epoch(scenes, tmp_path):
+    recipe = dataclasses.replace(MODERN.over(2), depth=11, batch_size=60)
+    whole = training.train(recipe, scenes, tmp_path / "whole", precision="bfloat16")
+    training.train(recipe, scenes, tmp_path / "cut", epochs=1, precision="bfloat16")
+    resumed = training.train(recipe, scenes, tmp_path / "cut", precision="bfloat16")
+    assert untimed(resumed) == untimed(whole)
+    assert whole.chosen["epoch"] == 2 and whole.checkpoint().is_file()
+    assert whole.lines()[-1].endswith("saving model to cifar10_ResNet11v2_model.002.keras")
+    for ours, theirs in zip(weights(resumed), weights(whole)):
+        assert ours.dtype == np.float32 and np.array_equal(ours, theirs)
+    with pytest.raises(ValueError, match="with precision = bfloat16, not float32"):
+        training.train(recipe, scenes, tmp_path / "cut")
 
 
 def test_log_without_a_state_is_not_overwritten(run, scenes, tmp_path):
