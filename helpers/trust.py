@@ -1,0 +1,260 @@
+"""Whether to believe a heat map: scores against boxes.
+
+Maps are not negative, as Grad-CAM's are; a map of zeros is empty, "no evidence". Intervals are over
+pictures: how far a mean would move with other pictures and this same network.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over pictures and its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self):
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap(values, seed: int = 0, times: int = 10_000) -> Interval:
+    """Percentile bootstrap of a mean: Efron and Tibshirani, "Introduction to the Bootstrap" (1993).
+
+    Args:
+        values: (N,), one number per picture; for a paired comparison, the differences.
+        seed: of the resampling.
+        times: how often N pictures are drawn with replacement.
+
+    Raises:
+        ValueError: another shape, no values, NaN or infinity.
+    """
+    values, rng = np.asarray(values, float), np.random.default_rng(seed)
+    _require(
+        values.ndim == 1 and len(values) and np.isfinite(values).all(),
+        f"values {values.shape} must be (N,), one finite number per picture, and N at least 1.",
+    )
+    most = max(1, 10**6 // len(values))  # resamples at once: bounds the memory
+    draws = [min(most, times - done) for done in range(0, times, most)]
+    means = [values[rng.integers(len(values), size=(n, len(values)))].mean(axis=1) for n in draws]
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+# --- Maps against boxes --------------------------------------------------------------------------
+
+
+def box_masks(boxes, size: tuple[int, int] = (32, 32)) -> np.ndarray:
+    """One box per picture as masks. For VIA files, with any number: `annotations.masks`.
+
+    Args:
+        boxes: (N, 4) of x, y, width, height in pixels from the top left edge.
+        size: height and width of the pictures.
+
+    Returns:
+        bool (N, *size), true for pixels whose centre lies in the box.
+
+    Raises:
+        ValueError: another shape, a box without area or not inside the picture.
+    """
+    boxes = np.asarray(boxes, float)
+    _require(boxes.ndim == 2 and boxes.shape[1] == 4, f"boxes {boxes.shape} must be (N, 4).")
+    x, y, w, h = boxes.T[..., None]
+    good = (x >= 0) & (y >= 0) & (w > 0) & (h > 0) & (x + w <= size[1]) & (y + h <= size[0])
+    for i in np.flatnonzero(~good):
+        raise ValueError(
+            f"Box {i}, {boxes[i].tolist()}, is empty or reaches outside the picture "
+            f"({size[1]} x {size[0]}). Cut it to the picture, or leave the picture out."
+        )
+    columns, rows = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
+    columns, rows = (columns >= x) & (columns < x + w), (rows >= y) & (rows < y + h)
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def pointing(maps, masks) -> np.ndarray:
+    """Pointing game: Zhang et al., "Top-down Neural Attention by Excitation Backprop" (2016).
+
+    1 if the map's highest pixel is inside, else 0; tolerance 0 pixels (the paper: 15). Of several
+    highest pixels the share inside counts, so that a uniform map scores the area of the mask.
+    Arguments and errors as `compare`, for one kind of map; float64 (N,), 0 for an empty map.
+    """
+    maps, masks = _checked(maps, masks)
+    return _share_inside((maps == _peak(maps)) & (maps > 0), masks)
+
+
+def energy(maps, masks) -> np.ndarray:
+    """Energy-based pointing game: Wang et al., "Score-CAM" (2020). The share of the sum inside.
+
+    Arguments and errors as `compare`, for one kind of map; float64 (N,), 0 for an empty map.
+    """
+    return _share_inside(*_checked(maps, masks))
+
+
+def half_maximum_iou(maps, masks) -> np.ndarray:
+    """IoU of the mask and the pixels with at least half the map's maximum.
+
+    Zhou et al., "Learning Deep Features for Discriminative Localization" (2016), take the box
+    around the largest connected part above 20%; here it is the pixels themselves.
+    Arguments and errors as `compare`, for one kind of map; float64 (N,), 0 for an empty map.
+    """
+    maps, masks = _checked(maps, masks)
+    hot = (maps >= _peak(maps) / 2) & (maps > 0)
+    return (hot & masks).sum(axis=(1, 2)) / (hot | masks).sum(axis=(1, 2))
+
+
+SCORES = {
+    "pointing game, 0 px": pointing,
+    "energy in the box": energy,
+    "IoU at half maximum": half_maximum_iou,
+}
+
+
+def gaussian(shape, sigma: float = 0.25) -> np.ndarray:
+    """Maps (N, H, W) that know only that photographers centre: a Gaussian around the middle.
+
+    `sigma` is a share of the side: 0.25 is 8 pixels of 32.
+    """
+    y, x = (((np.arange(side) + 0.5) / side - 0.5) / sigma for side in shape[1:])
+    return np.broadcast_to(np.exp(-(y[:, None] ** 2 + x**2) / 2), shape)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of map under one score."""
+
+    score: str
+    name: str
+    value: Interval
+    over: dict[str, Interval]  # paired difference to every baseline
+    empty: int  # maps without evidence, counted as 0
+
+
+def compare(maps: dict, masks, seed: int = 0) -> list[Row]:
+    """Score kinds of maps beside two baselines, a uniform map and `gaussian`.
+
+    Args:
+        maps: {name: (N, H, W)}, not negative, any unit, upsampled to the pixels of the pictures.
+        masks: bool (N, H, W), true inside the boxes; see `annotations.masks` and `box_masks`.
+        seed: of the bootstrap.
+
+    Returns:
+        For every score of `SCORES` a row per kind of map, then the baselines'.
+
+    Raises:
+        ValueError: no names, no pictures, other shapes, NaN or negative values, an empty mask.
+    """
+    _require(
+        isinstance(maps, dict) and np.ndim(masks) == 3,
+        "maps must be {name: (N, H, W)} and masks (N, H, W); one picture is masks[None].",
+    )
+    baselines = {"uniform": np.ones(np.shape(masks)), "Gaussian": gaussian(np.shape(masks))}
+    rows = []
+    for score, function in SCORES.items():
+        to_beat = {name: function(each, masks) for name, each in baselines.items()}
+        for name, each in maps.items():
+            values = function(each, masks)
+            over = {other: bootstrap(values - low, seed) for other, low in to_beat.items()}
+            rows.append(Row(score, name, bootstrap(values, seed), over, _count_empty(each)))
+        rows += [Row(score, name, bootstrap(low, seed), {}, 0) for name, low in to_beat.items()]
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """The rows of `compare` as text."""
+    lines = [f"{'':22}  {'mean [95% interval]':22}  {'minus uniform':22}  minus Gaussian"]
+    for score, group in itertools.groupby(rows, lambda row: row.score):
+        lines.append(score)
+        for row in group:
+            name = f"  {row.name} ({row.empty} empty)" if row.empty else f"  {row.name}"
+            cells = "  ".join(f"{cell!s:22}" for cell in (row.value, *row.over.values()))
+            lines.append(f"{name:22}  {cells}".rstrip())
+    return "\n".join(lines)
+
+
+def mosaics(images, masks, classes, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Every picture in a random quarter among three of other classes: the grid pointing game.
+
+    After Boehle et al., "Convolutional Dynamic Alignment Networks" (2021). Where one object fills
+    the middle, a Gaussian always hits and the pointing game tells nothing; here a map has to know
+    where the class is. One that finds objects of any class is right one time in four.
+
+    Args:
+        images: (N, H, W, C).
+        masks: bool (N, H, W).
+        classes: int (N,), two classes at least.
+        seed: of neighbours and places.
+
+    Returns:
+        Images (N, 2H, 2W, C) for a network of that size, and masks bool (N, 2H, 2W), true in the
+        boxes of the n-th picture alone.
+
+    Raises:
+        ValueError: shapes that differ, or fewer than two classes.
+    """
+    images, masks, classes = map(np.asarray, (images, masks, classes))
+    _require(
+        images.shape[:-1] == masks.shape and masks.shape[:1] == classes.shape
+        and len(np.unique(classes)) > 1,
+        f"images {images.shape}, masks {masks.shape} and classes {classes.shape} must be "
+        "(N, H, W, C), (N, H, W) and (N,), with two classes at least.",
+    )  # fmt: skip
+    rng, every = np.random.default_rng(seed), np.arange(len(images))
+    quarters = np.stack([rng.choice(np.flatnonzero(classes != c), 4) for c in classes])
+    place = rng.integers(4, size=len(images))
+    quarters[every, place] = every
+    inside = np.zeros((len(images), 4, *masks.shape[1:]), bool)
+    inside[every, place] = masks
+
+    def joined(four):
+        halves = [np.concatenate([four[:, i], four[:, i + 1]], axis=2) for i in (0, 2)]
+        return np.concatenate(halves, axis=1)
+
+    return joined(images[quarters]), joined(inside)
+
+
+# --- Shared ---------------------------------------------------------------------------------------
+
+
+def _peak(maps):
+    return maps.max(axis=(1, 2), keepdims=True)
+
+
+def _share_inside(maps, masks):
+    total = maps.sum(axis=(1, 2))
+    return (maps * masks).sum(axis=(1, 2)) / np.where(total > 0, total, 1)
+
+
+def _count_empty(maps):
+    return int(np.sum(~np.any(maps, axis=(1, 2))))
+
+
+def _checked(maps, masks):
+    maps, masks = np.asarray(maps, float), np.asarray(masks)
+    _require(
+        maps.ndim == 3 and maps.size and maps.shape == masks.shape,
+        f"maps {maps.shape} and masks {masks.shape} must be of one shape (N, H, W), N at least 1; "
+        "gradcam.upsample brings maps to the size of the pictures.",
+    )
+    _check_values(maps)
+    _require(
+        masks.dtype == bool and masks.any(axis=(1, 2)).all(),
+        "masks must be bool with a true pixel in every picture; leave out pictures without a box.",
+    )
+    return maps, masks
+
+
+def _check_values(maps):
+    for i in np.flatnonzero(~((maps >= 0) & np.isfinite(maps)).all(axis=(1, 2))):
+        raise ValueError(
+            f"Map {i} holds NaN, infinity or a negative value. Check the network's weights; "
+            "np.maximum(maps, 0) keeps the positive evidence."
+        )
+
+
+def _require(condition, message):
+    if not condition:
+        raise ValueError(message)
