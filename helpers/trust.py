@@ -1,4 +1,4 @@
-"""Whether to believe a heat map: scores against boxes.
+"""Whether to believe a heat map: scores against boxes, faithfulness curves.
 
 Maps are not negative, as Grad-CAM's are; a map of zeros is empty, "no evidence". Intervals are over
 pictures: how far a mean would move with other pictures and this same network.
@@ -8,6 +8,10 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+
+from helpers.resnet import PIXEL_MEAN
+
+MEAN_COLOR = tuple(255 * mean for mean in PIXEL_MEAN)  # the course's network sees it as zero
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,96 @@ def mosaics(images, masks, classes, seed: int = 0) -> tuple[np.ndarray, np.ndarr
         return np.concatenate(halves, axis=1)
 
     return joined(images[quarters]), joined(inside)
+
+
+# --- Faithfulness: does the probability follow the map? ------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Probability of the class after 0, 1, ... C cells: float64 (N, C + 1) each."""
+
+    deletion: np.ndarray
+    insertion: np.ndarray
+    random_deletion: np.ndarray  # means over random orders
+    random_insertion: np.ndarray  # the same seen backwards, so of the same area
+
+
+def faithfulness(
+    predict, images, maps, classes, baseline=MEAN_COLOR, orders: int = 3, seed: int = 0,
+    batch_size: int = 256,
+) -> Curves:  # fmt: skip
+    """Deletion and insertion: Petsiuk et al., "RISE" (2018), by the cells of the map's own grid.
+
+    Deletion replaces cells by the baseline, the map's highest first: the sooner the probability
+    falls, the better. Insertion starts from the baseline and brings cells back in the same order:
+    the sooner it rises, the better. Equal cells come in random order.
+
+    Args:
+        predict: float32 images (n, H, W, C) -> probabilities (n, classes).
+        images: (N, H, W, C), raw pixels.
+        maps: (N, h, w), not upsampled; a cell is H/h x W/w pixels.
+        classes: int (N,), whose probability is followed.
+        baseline: a colour (C,), or pictures (N, H, W, C). (RISE blurs for insertion; here a blur
+            still shows the network sea or grass, the mean colour is what it sees as nothing.)
+        orders: random orders per picture.
+        seed: of random orders and ties.
+        batch_size: pictures per call; (2 + orders) * (h * w + 1) * N pictures are needed.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN or negative values in a map, no probability of a
+            class from `predict`.
+    """
+    images, maps, classes = np.asarray(images, np.float32), np.asarray(maps), np.asarray(classes)
+    _require(
+        images.ndim == 4 and maps.ndim == 3 and maps.size and orders > 0
+        and classes.shape == maps.shape[:1] == images.shape[:1] and classes.dtype.kind in "iu"
+        and not np.any(np.mod(images.shape[1:3], maps.shape[1:])),
+        f"images {images.shape}, maps {maps.shape}, classes {classes.dtype} {classes.shape} must "
+        "be (N, H, W, C), (N, h, w) and int (N,), h and w divide H and W, N, orders above 0.",
+    )  # fmt: skip
+    _check_values(maps)
+    rng, cells = np.random.default_rng(seed), maps[0].size
+    cell_height, cell_width = np.floor_divide(images.shape[1:3], maps.shape[1:])
+    baseline = np.broadcast_to(np.float32(baseline), images.shape)
+    picture, gone = np.divmod(np.arange(len(maps) * (cells + 1)), cells + 1)
+
+    def ranks(values):
+        values = values.reshape(len(maps), cells)
+        return np.lexsort((rng.random(values.shape), -values)).argsort(axis=1)
+
+    def deletion(ranks):
+        ranks = ranks.reshape(maps.shape).repeat(cell_height, axis=1).repeat(cell_width, axis=2)
+        found = []
+        for start in range(0, len(picture), batch_size):
+            i, k = picture[start : start + batch_size], gone[start : start + batch_size]
+            hidden = ranks[i] < k[:, None, None]
+            shown = np.where(hidden[..., None], baseline[i], images[i])
+            found.append(_of_class(np.asarray(predict(shown)), classes[i]))
+        return np.concatenate(found).reshape(len(maps), cells + 1)
+
+    by_map = ranks(maps)
+    by_chance = np.mean([deletion(ranks(np.zeros_like(maps))) for _ in range(orders)], axis=0)
+    # Bringing cells back, first to last, is taking them away, last to first, seen backwards.
+    insertion = deletion(cells - 1 - by_map)[:, ::-1]
+    return Curves(deletion(by_map), insertion, by_chance, by_chance[:, ::-1])
+
+
+def area(curves) -> np.ndarray:
+    """Area under curves (N, C + 1) over the share of cells, by trapezoids: float64 (N,)."""
+    return (curves[:, 1:] + curves[:, :-1]).mean(axis=1) / 2
+
+
+def _of_class(probabilities, classes):
+    _require(
+        probabilities.ndim == 2 and len(probabilities) == len(classes)
+        and 0 <= classes.min() and classes.max() < probabilities.shape[1],
+        f"predict gave {probabilities.shape} for {len(classes)} pictures and classes "
+        f"{classes.min()} to {classes.max()}; (n, classes) is needed.",
+    )  # fmt: skip
+    found = probabilities[np.arange(len(classes)), classes].astype(float)
+    _require(np.isfinite(found).all(), "predict gave NaN; check the network's weights.")
+    return found
 
 
 # --- Shared ---------------------------------------------------------------------------------------

@@ -217,6 +217,81 @@ def test_differences_are_paired():
     assert trust.bootstrap(values + 0.1 - values).low == pytest.approx(0.1)
 
 
+# --- Deletion and insertion ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """White pictures, and a network whose probability is the brightness of the left half."""
+
+    def predict(images):
+        calls.append(len(images))
+        left = images[:, :, :4].mean(axis=(1, 2, 3)) / 255
+        return np.stack([left, 1 - left], axis=1)
+
+    calls = []
+    images = np.full((3, 8, 8, 3), 255, np.uint8)
+    maps = np.zeros((3, 4, 4))
+    maps[0, :, :2] = np.arange(1, 9).reshape(4, 2)  # finds the left half
+    maps[1, :, 2:] = 1  # finds the right half
+    return predict, images, maps, calls  # the third is empty
+
+
+def test_curves_of_a_network_that_sees_one_half(toy):
+    predict, images, maps, calls = toy
+    curves = trust.faithfulness(predict, images, maps, np.zeros(3, int), baseline=0, batch_size=7)
+    falling, rising = np.linspace(1, 0, 9), np.linspace(0, 1, 9)
+    assert np.allclose(curves.deletion[0], [*falling, *[0] * 8])
+    assert np.allclose(curves.insertion[0], [*rising, *[1] * 8])
+    assert np.allclose(curves.deletion[1], [*[1] * 8, *falling])
+    assert np.allclose(curves.insertion[1], [*[0] * 8, *rising])
+    assert trust.area(curves.deletion) == pytest.approx(
+        [0.25, 0.75, trust.area(curves.deletion)[2]]
+    )
+    assert trust.area(curves.insertion)[:2] == pytest.approx([0.75, 0.25])
+    for curve in vars(curves).values():
+        assert curve.shape == (3, 17) and np.all(np.diff(curve) <= 0) | np.all(np.diff(curve) >= 0)
+    assert max(calls) == 7 and sum(calls) == 5 * 17 * 3
+
+
+def test_random_orders_are_fair_and_seeded(toy):
+    predict, images, maps, _ = toy
+
+    def run(**options):
+        return trust.faithfulness(predict, images, maps, np.zeros(3, int), baseline=0, **options)
+
+    curves = run(orders=200)
+    assert np.allclose(curves.random_deletion, np.linspace(1, 0, 17), atol=0.05)
+    assert np.array_equal(curves.random_insertion, curves.random_deletion[:, ::-1])
+    for name, curve in vars(run(seed=1)).items():
+        assert np.array_equal(curve, vars(run(seed=1))[name])
+    assert not np.array_equal(run(seed=1).random_deletion, run(seed=2).random_deletion)
+
+
+def test_the_other_class_and_other_baselines(toy):
+    predict, images, maps, _ = toy
+    curves = trust.faithfulness(predict, images, maps, np.ones(3, int), baseline=(0, 0, 0))
+    assert np.allclose(curves.deletion[0], [*np.linspace(0, 1, 9), *[1] * 8])
+    same = trust.faithfulness(predict, images, maps, np.zeros(3, int), baseline=images)
+    assert np.allclose(same.deletion, 1) and np.allclose(same.random_insertion, 1)
+
+
+def test_bad_curves_are_refused(toy):
+    predict, images, maps, _ = toy
+    zeros = np.zeros(3, int)
+    for message, arguments in {
+        "h and w divide H and W": (predict, images, np.ones((3, 3, 3)), zeros),
+        "N, orders above 0": (predict, images[:0], maps[:0], zeros[:0]),
+        r"classes int64 \(2,\)": (predict, images, maps, zeros[:2]),
+        "Map 0 holds NaN": (predict, images, maps - 1, zeros),
+        "classes 2 to 2": (predict, images, maps, zeros + 2),
+        r"gave \(51,\) for 51 pictures": (lambda x: x[:, 0, 0, 0], images, maps, zeros),
+        "predict gave NaN": (lambda x: x[:, 0, 0] * np.nan, images, maps, zeros),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            trust.faithfulness(*arguments)
+
+
 def test_mosaics_hold_the_picture_once_among_others():
     images = np.arange(8, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 6, 3), np.uint8)
     masks, classes = np.zeros((8, 4, 6), bool), np.arange(8) // 2
