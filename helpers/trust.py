@@ -1,14 +1,19 @@
-"""Whether to believe a heat map: scores against boxes, faithfulness curves.
+"""Whether to believe a heat map: scores against boxes, faithfulness curves, randomised networks.
 
 Maps are not negative, as Grad-CAM's are; a map of zeros is empty, "no evidence". Intervals are over
 pictures: how far a mean would move with other pictures and this same network.
 """
 
 import itertools
+import random
+import re
 from dataclasses import dataclass
 
+import keras
 import numpy as np
+from scipy.stats import rankdata
 
+from helpers.gradcam import GradCAM
 from helpers.resnet import PIXEL_MEAN
 
 MEAN_COLOR = tuple(255 * mean for mean in PIXEL_MEAN)  # the course's network sees it as zero
@@ -308,6 +313,126 @@ def _of_class(probabilities, classes):
     found = probabilities[np.arange(len(classes)), classes].astype(float)
     _require(np.isfinite(found).all(), "predict gave NaN; check the network's weights.")
     return found
+
+
+# --- Randomised networks: does the map show what was learnt? -------------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The maps after one more part of the network has forgotten."""
+
+    name: str  # the part; "trained" at first
+    maps: np.ndarray  # float32 (N, h, w)
+    correlations: np.ndarray  # float64 (N,), `rank_correlation` with the trained network's maps
+    correlation: Interval
+    empty: int  # maps without evidence
+
+
+def rank_correlation(maps, others) -> np.ndarray:
+    """Spearman's correlation over the places, picture by picture; ties get their mean rank.
+
+    Takes maps (N, h, w) twice, returns float64 (N,). A map equal everywhere, such as an empty one,
+    orders nothing: 0. Raises ValueError for shapes that differ.
+    """
+    _require(
+        np.ndim(maps) == 3 and np.size(maps) and np.shape(maps) == np.shape(others),
+        f"maps {np.shape(maps)} and {np.shape(others)} must be of one shape (N, h, w).",
+    )
+    return np.sum(_unit_ranks(maps) * _unit_ranks(others), axis=1)
+
+
+def cascade(model, images, classes, explain=GradCAM, seed: int = 0) -> list[Stage]:
+    """Cascading randomisation: Adebayo et al., "Sanity Checks for Saliency Maps" (2018).
+
+    From the logits down to the pixels, part by part, weights are drawn anew from the layers' own
+    initialisers, and stay so. Maps that show what was learnt change: their rank correlation with
+    the trained network's falls to the floor, see `floors`. This is one draw of weights: another
+    seed moves a stage's mean further than its interval over pictures says.
+
+    Args:
+        model: functional or sequential. Only a copy is randomised.
+        images: (N, H, W, C), raw pixels.
+        classes: int (N,), explained at every stage.
+        explain: called once with the copy; gives (images, classes) -> maps (N, h, w), as GradCAM.
+        seed: of the fresh weights. (An initialiser with a seed of its own repeats its draw.)
+
+    Returns:
+        "trained", then a stage per block (`stage3_block2`) or lone layer with weights (`logits`).
+
+    Raises:
+        ValueError: maps of another form, with NaN or negative values.
+    """
+    copy, fresh = _fresh(model, seed), _fresh(model, seed)
+    copy.set_weights(model.get_weights())
+    maps_of, parts, stages = explain(copy), {"trained": []}, []
+    for layer, source in reversed(list(zip(_layers(copy), _layers(fresh)))):
+        if layer.weights:
+            block = re.match(r"(.*block\d+|stem)_", layer.name)
+            parts.setdefault(block[1] if block else layer.name, []).append((layer, source))
+    for name, layers in parts.items():
+        for layer, source in layers:
+            layer.set_weights(source.get_weights())
+        maps = _maps(maps_of, images, classes)
+        found = rank_correlation(stages[0].maps if stages else maps, maps)
+        stages.append(Stage(name, maps, found, bootstrap(found), _count_empty(maps)))
+    return stages
+
+
+def floors(model, images, classes, explain=GradCAM, seed=0, networks=3) -> dict[str, Interval]:
+    """The rank correlation of maps that share nothing learnt about a picture.
+
+    It need not be zero: activations are not negative, maps are smooth, objects are centred. Takes
+    what `cascade` takes, and the number of random networks. Per picture the mean over all pairs of
+
+    "unrelated networks": its maps in freshly initialised networks;
+    "other pictures": the trained network's map of it, and those of each other picture.
+
+    Raises ValueError as `cascade`, and for fewer than two pictures or networks.
+    """
+    _require(len(images) > 1 and networks > 1, "Two pictures and two networks at least are needed.")
+    ranks = _unit_ranks(_maps(explain(model), images, classes))
+    others = (ranks @ ranks.T).sum(axis=1) - np.sum(ranks**2, axis=1)
+    drawn = [_maps(explain(_fresh(model, seed + 1 + i)), images, classes) for i in range(networks)]
+    pairs = [rank_correlation(*pair) for pair in itertools.combinations(drawn, 2)]
+    return {
+        "unrelated networks": bootstrap(np.mean(pairs, axis=0)),
+        "other pictures": bootstrap(others / (len(images) - 1)),
+    }
+
+
+def _fresh(model, seed):
+    """The same network, newly initialised; leaves the caller's random state alone."""
+    state = random.getstate()
+    # Keras takes the seeds of initialisers from here. A text, because a plain number may be the one
+    # that training started from: then "fresh" weights would be this network's own first ones, with
+    # which its last are still correlated.
+    random.seed(f"fresh {seed}")
+    try:
+        return keras.models.clone_model(model)
+    finally:
+        random.setstate(state)
+
+
+def _layers(model):
+    """All layers in order, those of a nested model in its place."""
+    for layer in model.layers:
+        yield from _layers(layer) if hasattr(layer, "layers") else [layer]
+
+
+def _maps(maps_of, images, classes):
+    maps = np.asarray(maps_of(images, classes))
+    _require(maps.ndim == 3 and maps.size, f"The maps are {maps.shape}, not (N, h, w).")
+    _check_values(maps)
+    return maps
+
+
+def _unit_ranks(maps):
+    """Centred ranks (N, places) of length 1; their products are Spearman's correlations."""
+    ranks = rankdata(np.reshape(maps, (len(maps), -1)), axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(ranks, axis=1, keepdims=True)
+    return ranks / np.where(length > 0, length, 1)
 
 
 # --- Shared ---------------------------------------------------------------------------------------

@@ -1,11 +1,15 @@
 import math
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
-from helpers import trust
+from helpers import data, gradcam, training, trust
+from helpers.recipes import QUICK
+from helpers.resnet import resnet_v2
 
 BOXES = np.array([(5, 3, 6, 18), (0, 0, 32, 32), (31, 31, 1, 1), (10, 12, 16, 8)])
 MASKS = trust.box_masks(BOXES)
@@ -292,6 +296,154 @@ def test_bad_curves_are_refused(toy):
             trust.faithfulness(*arguments)
 
 
+# --- Randomised networks -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(0)
+    return resnet_v2(11)
+
+
+@pytest.fixture(scope="module")
+def labels(network, pictures):
+    """The predicted classes: their maps are not empty."""
+    return network.predict(pictures, verbose=0).argmax(axis=1)
+
+
+@pytest.fixture(scope="module")
+def stages(network, pictures, labels):
+    return trust.cascade(network, pictures, labels)
+
+
+def test_rank_correlation_against_scipy():
+    maps, others = random_map(0, 5), np.maximum(random_map(1, 5) - 300, 0)  # ties at zero
+    expected = [spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(maps, others)]
+    assert np.allclose(trust.rank_correlation(maps, others), expected)
+    assert np.allclose(trust.rank_correlation(maps, 2 * maps**3), 1)
+    assert np.allclose(trust.rank_correlation(maps, 1000 - maps), -1)
+    assert trust.rank_correlation(maps, np.zeros_like(maps)).tolist() == [0] * 5
+    with pytest.raises(ValueError, match=r"maps \(5, 8, 8\) and \(4, 8, 8\)"):
+        trust.rank_correlation(maps, others[:4])
+
+
+def test_the_cascade_runs_from_the_logits_down(stages):
+    assert [stage.name for stage in stages] == [
+        "trained", "logits", "features_norm", "stage3_block1", "stage2_block1", "stage1_block1",
+        "stem",
+    ]  # fmt: skip
+    first, *others = stages
+    assert not first.empty and first.correlation.low == pytest.approx(1)
+    assert np.allclose(first.correlations, 1)
+    assert all(stage.maps.shape == (6, 8, 8) for stage in stages)
+    assert all(stage.correlation.mean < 0.9 for stage in others if stage.name != "features_norm")
+
+
+def test_the_cascade_is_cumulative_and_ends_in_a_fresh_network(network, stages, pictures, labels):
+    fresh = trust._fresh(network, 0)
+    expected = gradcam.GradCAM(fresh)(pictures, labels)
+    assert np.allclose(stages[-1].maps, expected, atol=1e-6)
+    halfway = keras.models.clone_model(network)
+    halfway.set_weights(network.get_weights())
+    halfway.get_layer("logits").set_weights(fresh.get_layer("logits").get_weights())
+    expected = gradcam.GradCAM(halfway)(pictures, labels)
+    assert np.allclose(stages[1].maps, expected, atol=1e-6)
+
+
+def test_the_cascade_is_seeded_and_leaves_model_and_random_state_alone(
+    network, stages, pictures, labels
+):
+    before = [weight.copy() for weight in network.get_weights()]
+    keras.utils.set_random_seed(7)
+    expected = keras.initializers.HeNormal()((3, 3))
+    keras.utils.set_random_seed(7)
+    again, other = (trust.cascade(network, pictures, labels, seed=seed) for seed in (0, 1))
+    assert np.array_equal(keras.initializers.HeNormal()((3, 3)), expected)
+    assert all(map(np.array_equal, network.get_weights(), before))
+    for one, two in zip(stages, again):
+        assert np.allclose(one.maps, two.maps, atol=1e-6)
+    assert not np.allclose(stages[1].maps, other[1].maps)
+
+
+def test_the_cascade_enters_nested_models(pictures):
+    backbone = keras.Sequential([keras.layers.Conv2D(4, 3, name="early"), keras.layers.ReLU()])
+    head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, name="late")]
+    model = keras.Sequential([keras.Input((32, 32, 3)), backbone, *head])
+
+    def explain(model):
+        return lambda images, _: model.layers[0](images)[..., 0]
+
+    stages = trust.cascade(model, pictures, np.zeros(6, int), explain)
+    assert [stage.name for stage in stages] == ["trained", "late", "early"]
+    assert np.array_equal(stages[0].maps, stages[1].maps)
+    assert not np.allclose(stages[1].maps, stages[2].maps)
+
+
+def test_fresh_weights_are_not_the_first_ones_of_the_same_seed(network):
+    """Training only moves weights so far: its own start is no random network to a network."""
+    keras.utils.set_random_seed(0)
+    started, fresh = resnet_v2(11), trust._fresh(network, 0)
+    for layer in started.layers:
+        if layer.name.endswith("conv") or layer.name == "logits":
+            own, new = (each.get_layer(layer.name).get_weights()[0] for each in (started, fresh))
+            assert abs(np.corrcoef(own.ravel(), new.ravel())[0, 1]) < 0.2
+
+
+def test_floors(network, pictures, labels):
+    """By hand, pair by pair; and a map that ignores the network stands at 1."""
+    found = trust.floors(network, pictures, labels, networks=2)
+    maps = gradcam.GradCAM(network)(pictures, labels)
+    table = spearmanr(maps.reshape(6, -1), axis=1).statistic
+    assert found["other pictures"].mean == pytest.approx(table[~np.eye(6, dtype=bool)].mean())
+    fixed = np.random.default_rng(0).random((6, 8, 8))
+    stuck = trust.floors(network, pictures, labels, explain=lambda _: lambda *_: fixed)
+    assert stuck["unrelated networks"].mean == pytest.approx(1)
+    assert -1 < found["unrelated networks"].mean < 1
+
+
+def test_bad_cascades_are_refused(network, pictures, labels):
+    for maps, message in [
+        (np.full((6, 8, 8), np.nan), "Map 0 holds NaN"),
+        (np.ones((6, 64)), r"The maps are \(6, 64\), not \(N, h, w\)"),
+        (np.ones((0, 8, 8)), r"The maps are \(0, 8, 8\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            trust.cascade(network, pictures, labels, explain=lambda _, maps=maps: lambda *_: maps)
+    with pytest.raises(ValueError, match="Two pictures"):
+        trust.floors(network, pictures[:1], labels[:1])
+
+
+# --- A trained network ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A network of some 20 seconds: half of the quick mode's pictures, half of its epochs."""
+    scenes = data.synthetic(train=1200, test=300)
+    run = training.train(QUICK, scenes, tmp_path_factory.mktemp("run"), epochs=2)
+    return run.network(), scenes
+
+
+def test_a_trained_network_beats_both_baselines(trained):
+    """In mosaics: alone in its picture every drawn shape covers the middle, as does a Gaussian."""
+    network, scenes = trained
+    alone = trust.box_masks(scenes.test_boxes)
+    assert trust.pointing(trust.gaussian(alone.shape), alone).min() == 1
+    maps = gradcam.upsample(gradcam.GradCAM(network)(scenes.x_test, scenes.y_test), (32, 32))
+    rows = {row.score: row for row in trust.compare({"Grad-CAM": maps}, alone)[::3]}
+    assert rows["pointing game, 0 px"].over["uniform"].low > 0
+    assert rows["energy in the box"].over["uniform"].low > 0
+
+    images, masks = trust.mosaics(scenes.x_test, alone, scenes.y_test)
+    wide = training.build(QUICK.as_dict(), input_shape=(64, 64, 3))
+    wide.set_weights(network.get_weights())
+    maps = gradcam.upsample(gradcam.GradCAM(wide)(images, scenes.y_test), (64, 64))
+    rows = {row.score: row for row in trust.compare({"Grad-CAM": maps}, masks)[::3]}
+    for score in ("pointing game, 0 px", "energy in the box"):
+        assert all(difference.low > 0 for difference in rows[score].over.values())
+    assert rows["pointing game, 0 px"].value.low > 0.25  # more than finding any object
+
+
 def test_mosaics_hold_the_picture_once_among_others():
     images = np.arange(8, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 6, 3), np.uint8)
     masks, classes = np.zeros((8, 4, 6), bool), np.arange(8) // 2
@@ -307,3 +459,12 @@ def test_mosaics_hold_the_picture_once_among_others():
     assert len({np.flatnonzero(mask)[0] for mask in inside}) > 1  # not always the same quarter
     with pytest.raises(ValueError, match="two classes at least"):
         trust.mosaics(images, masks, np.zeros(8, int))
+
+
+def test_what_was_learnt_goes_with_the_weights(trained):
+    network, scenes = trained
+    images, labels = scenes.x_test[::5], scenes.y_test[::5]
+    stages = trust.cascade(network, images, labels)
+    assert stages[0].correlation.low == pytest.approx(1) and stages[-1].correlation.high < 0.7
+    floor = trust.floors(network, images, labels)
+    assert all(-0.5 < each.mean < 0.7 for each in floor.values())
