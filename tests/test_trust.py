@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from records import rect
 from scipy.stats import spearmanr
 
-from helpers import data, gradcam, training, trust
+from helpers import annotations, data, gradcam, training, trust
 from helpers.recipes import QUICK
 from helpers.resnet import resnet_v2
 
@@ -45,9 +46,6 @@ def test_a_box_covers_its_pixels():
 
 
 def test_box_masks_are_those_of_the_annotations():
-    from helpers import annotations
-    from tests.records import rect
-
     pictures = [annotations.Picture("a.png", [rect(*map(int, box))]) for box in BOXES]
     assert np.array_equal(MASKS, annotations.masks(pictures, (32, 32)))
 
