@@ -1,0 +1,479 @@
+"""Whether to believe a heat map: scores against boxes, faithfulness curves, randomised networks.
+
+Maps are not negative, as Grad-CAM's are; a map of zeros is empty, "no evidence". Intervals are over
+pictures: how far a mean would move with other pictures and this same network.
+"""
+
+import itertools
+import random
+import re
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from scipy.stats import rankdata
+
+from helpers.gradcam import GradCAM
+from helpers.resnet import PIXEL_MEAN
+
+MEAN_COLOR = tuple(255 * mean for mean in PIXEL_MEAN)  # the course's network sees it as zero
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over pictures and its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self):
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap(values, seed: int = 0, times: int = 10_000) -> Interval:
+    """Percentile bootstrap of a mean: Efron and Tibshirani, "Introduction to the Bootstrap" (1993).
+
+    Args:
+        values: (N,), one number per picture; for a paired comparison, the differences.
+        seed: of the resampling.
+        times: how often N pictures are drawn with replacement.
+
+    Raises:
+        ValueError: another shape, no values, NaN or infinity.
+    """
+    values, rng = np.asarray(values, float), np.random.default_rng(seed)
+    _require(
+        values.ndim == 1 and len(values) and np.isfinite(values).all(),
+        f"values {values.shape} must be (N,), one finite number per picture, and N at least 1.",
+    )
+    most = max(1, 10**6 // len(values))  # resamples at once: bounds the memory
+    draws = [min(most, times - done) for done in range(0, times, most)]
+    means = [values[rng.integers(len(values), size=(n, len(values)))].mean(axis=1) for n in draws]
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+# --- Maps against boxes --------------------------------------------------------------------------
+
+
+def box_masks(boxes, size: tuple[int, int] = (32, 32)) -> np.ndarray:
+    """One box per picture as masks. For VIA files, with any number: `annotations.masks`.
+
+    Args:
+        boxes: (N, 4) of x, y, width, height in pixels from the top left edge.
+        size: height and width of the pictures.
+
+    Returns:
+        bool (N, *size), true for pixels whose centre lies in the box.
+
+    Raises:
+        ValueError: another shape, a box without area or not inside the picture.
+    """
+    boxes = np.asarray(boxes, float)
+    _require(boxes.ndim == 2 and boxes.shape[1] == 4, f"boxes {boxes.shape} must be (N, 4).")
+    x, y, w, h = boxes.T[..., None]
+    good = (x >= 0) & (y >= 0) & (w > 0) & (h > 0) & (x + w <= size[1]) & (y + h <= size[0])
+    for i in np.flatnonzero(~good):
+        raise ValueError(
+            f"Box {i}, {boxes[i].tolist()}, is empty or reaches outside the picture "
+            f"({size[1]} x {size[0]}). Cut it to the picture, or leave the picture out."
+        )
+    columns, rows = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
+    columns, rows = (columns >= x) & (columns < x + w), (rows >= y) & (rows < y + h)
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def pointing(maps, masks) -> np.ndarray:
+    """Pointing game: Zhang et al., "Top-down Neural Attention by Excitation Backprop" (2016).
+
+    1 if the map's highest pixel is inside, else 0; tolerance 0 pixels (the paper: 15). Of several
+    highest pixels the share inside counts, so that a uniform map scores the area of the mask.
+    Arguments and errors as `compare`, for one kind of map; float64 (N,), 0 for an empty map.
+    """
+    maps, masks = _checked(maps, masks)
+    return _share_inside((maps == _peak(maps)) & (maps > 0), masks)
+
+
+def energy(maps, masks) -> np.ndarray:
+    """Energy-based pointing game: Wang et al., "Score-CAM" (2020). The share of the sum inside.
+
+    Arguments and errors as `compare`, for one kind of map; float64 (N,), 0 for an empty map.
+    """
+    return _share_inside(*_checked(maps, masks))
+
+
+def half_maximum_iou(maps, masks) -> np.ndarray:
+    """IoU of the mask and the pixels with at least half the map's maximum.
+
+    Zhou et al., "Learning Deep Features for Discriminative Localization" (2016), take the box
+    around the largest connected part above 20%; here it is the pixels themselves.
+    Arguments and errors as `compare`, for one kind of map; float64 (N,), 0 for an empty map.
+    """
+    maps, masks = _checked(maps, masks)
+    hot = (maps >= _peak(maps) / 2) & (maps > 0)
+    return (hot & masks).sum(axis=(1, 2)) / (hot | masks).sum(axis=(1, 2))
+
+
+SCORES = {
+    "pointing game, 0 px": pointing,
+    "energy in the box": energy,
+    "IoU at half maximum": half_maximum_iou,
+}
+
+
+def gaussian(shape, sigma: float = 0.25) -> np.ndarray:
+    """Maps (N, H, W) that know only that photographers centre: a Gaussian around the middle.
+
+    `sigma` is a share of the side: 0.25 is 8 pixels of 32.
+    """
+    y, x = (((np.arange(side) + 0.5) / side - 0.5) / sigma for side in shape[1:])
+    return np.broadcast_to(np.exp(-(y[:, None] ** 2 + x**2) / 2), shape)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of map under one score."""
+
+    score: str
+    name: str
+    value: Interval
+    over: dict[str, Interval]  # paired difference to every baseline
+    empty: int  # maps without evidence, counted as 0
+
+
+def compare(maps: dict, masks, seed: int = 0) -> list[Row]:
+    """Score kinds of maps beside two baselines, a uniform map and `gaussian`.
+
+    Args:
+        maps: {name: (N, H, W)}, not negative, any unit, upsampled to the pixels of the pictures.
+        masks: bool (N, H, W), true inside the boxes; see `annotations.masks` and `box_masks`.
+        seed: of the bootstrap.
+
+    Returns:
+        For every score of `SCORES` a row per kind of map, then the baselines'.
+
+    Raises:
+        ValueError: no names, no pictures, other shapes, NaN or negative values, an empty mask.
+    """
+    _require(
+        isinstance(maps, dict) and np.ndim(masks) == 3,
+        "maps must be {name: (N, H, W)} and masks (N, H, W); one picture is masks[None].",
+    )
+    baselines = {"uniform": np.ones(np.shape(masks)), "Gaussian": gaussian(np.shape(masks))}
+    rows = []
+    for score, function in SCORES.items():
+        to_beat = {name: function(each, masks) for name, each in baselines.items()}
+        for name, each in maps.items():
+            values = function(each, masks)
+            over = {other: bootstrap(values - low, seed) for other, low in to_beat.items()}
+            rows.append(Row(score, name, bootstrap(values, seed), over, _count_empty(each)))
+        rows += [Row(score, name, bootstrap(low, seed), {}, 0) for name, low in to_beat.items()]
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """The rows of `compare` as text."""
+    lines = [f"{'':22}  {'mean [95% interval]':22}  {'minus uniform':22}  minus Gaussian"]
+    for score, group in itertools.groupby(rows, lambda row: row.score):
+        lines.append(score)
+        for row in group:
+            name = f"  {row.name} ({row.empty} empty)" if row.empty else f"  {row.name}"
+            cells = "  ".join(f"{cell!s:22}" for cell in (row.value, *row.over.values()))
+            lines.append(f"{name:22}  {cells}".rstrip())
+    return "\n".join(lines)
+
+
+def mosaics(images, masks, classes, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Every picture in a random quarter among three of other classes: the grid pointing game.
+
+    After Boehle et al., "Convolutional Dynamic Alignment Networks" (2021). Where one object fills
+    the middle, a Gaussian always hits and the pointing game tells nothing; here a map has to know
+    where the class is. One that finds objects of any class is right one time in four.
+
+    Args:
+        images: (N, H, W, C).
+        masks: bool (N, H, W).
+        classes: int (N,), two classes at least.
+        seed: of neighbours and places.
+
+    Returns:
+        Images (N, 2H, 2W, C) for a network of that size, and masks bool (N, 2H, 2W), true in the
+        boxes of the n-th picture alone.
+
+    Raises:
+        ValueError: shapes that differ, or fewer than two classes.
+    """
+    images, masks, classes = map(np.asarray, (images, masks, classes))
+    _require(
+        images.shape[:-1] == masks.shape and masks.shape[:1] == classes.shape
+        and len(np.unique(classes)) > 1,
+        f"images {images.shape}, masks {masks.shape} and classes {classes.shape} must be "
+        "(N, H, W, C), (N, H, W) and (N,), with two classes at least.",
+    )  # fmt: skip
+    rng, every = np.random.default_rng(seed), np.arange(len(images))
+    quarters = np.stack([rng.choice(np.flatnonzero(classes != c), 4) for c in classes])
+    place = rng.integers(4, size=len(images))
+    quarters[every, place] = every
+    inside = np.zeros((len(images), 4, *masks.shape[1:]), bool)
+    inside[every, place] = masks
+
+    def joined(four):
+        halves = [np.concatenate([four[:, i], four[:, i + 1]], axis=2) for i in (0, 2)]
+        return np.concatenate(halves, axis=1)
+
+    return joined(images[quarters]), joined(inside)
+
+
+# --- Faithfulness: does the probability follow the map? ------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Probability of the class after 0, 1, ... C cells: float64 (N, C + 1) each."""
+
+    deletion: np.ndarray
+    insertion: np.ndarray
+    random_deletion: np.ndarray  # means over random orders
+    random_insertion: np.ndarray  # the same seen backwards, so of the same area
+
+
+def faithfulness(
+    predict, images, maps, classes, baseline=MEAN_COLOR, orders: int = 3, seed: int = 0,
+    batch_size: int = 256,
+) -> Curves:  # fmt: skip
+    """Deletion and insertion: Petsiuk et al., "RISE" (2018), by the cells of the map's own grid.
+
+    Deletion replaces cells by the baseline, the map's highest first: the sooner the probability
+    falls, the better. Insertion starts from the baseline and brings cells back in the same order:
+    the sooner it rises, the better. Equal cells come in random order.
+
+    Args:
+        predict: float32 images (n, H, W, C) -> probabilities (n, classes).
+        images: (N, H, W, C), raw pixels.
+        maps: (N, h, w), not upsampled; a cell is H/h x W/w pixels.
+        classes: int (N,), whose probability is followed.
+        baseline: a colour (C,), or pictures (N, H, W, C). (RISE blurs for insertion; here a blur
+            still shows the network sea or grass, the mean colour is what it sees as nothing.)
+        orders: random orders per picture.
+        seed: of random orders and ties.
+        batch_size: pictures per call; (2 + orders) * (h * w + 1) * N pictures are needed.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN or negative values in a map, no probability of a
+            class from `predict`.
+    """
+    images, maps, classes = np.asarray(images, np.float32), np.asarray(maps), np.asarray(classes)
+    _require(
+        images.ndim == 4 and maps.ndim == 3 and maps.size and orders > 0
+        and classes.shape == maps.shape[:1] == images.shape[:1] and classes.dtype.kind in "iu"
+        and not np.any(np.mod(images.shape[1:3], maps.shape[1:])),
+        f"images {images.shape}, maps {maps.shape}, classes {classes.dtype} {classes.shape} must "
+        "be (N, H, W, C), (N, h, w) and int (N,), h and w divide H and W, N, orders above 0.",
+    )  # fmt: skip
+    _check_values(maps)
+    rng, cells = np.random.default_rng(seed), maps[0].size
+    cell_height, cell_width = np.floor_divide(images.shape[1:3], maps.shape[1:])
+    baseline = np.broadcast_to(np.float32(baseline), images.shape)
+    picture, gone = np.divmod(np.arange(len(maps) * (cells + 1)), cells + 1)
+
+    def ranks(values):
+        values = values.reshape(len(maps), cells)
+        return np.lexsort((rng.random(values.shape), -values)).argsort(axis=1)
+
+    def deletion(ranks):
+        ranks = ranks.reshape(maps.shape).repeat(cell_height, axis=1).repeat(cell_width, axis=2)
+        found = []
+        for start in range(0, len(picture), batch_size):
+            i, k = picture[start : start + batch_size], gone[start : start + batch_size]
+            hidden = ranks[i] < k[:, None, None]
+            shown = np.where(hidden[..., None], baseline[i], images[i])
+            found.append(_of_class(np.asarray(predict(shown)), classes[i]))
+        return np.concatenate(found).reshape(len(maps), cells + 1)
+
+    by_map = ranks(maps)
+    by_chance = np.mean([deletion(ranks(np.zeros_like(maps))) for _ in range(orders)], axis=0)
+    # Bringing cells back, first to last, is taking them away, last to first, seen backwards.
+    insertion = deletion(cells - 1 - by_map)[:, ::-1]
+    return Curves(deletion(by_map), insertion, by_chance, by_chance[:, ::-1])
+
+
+def area(curves) -> np.ndarray:
+    """Area under curves (N, C + 1) over the share of cells, by trapezoids: float64 (N,)."""
+    return (curves[:, 1:] + curves[:, :-1]).mean(axis=1) / 2
+
+
+def _of_class(probabilities, classes):
+    _require(
+        probabilities.ndim == 2 and len(probabilities) == len(classes)
+        and 0 <= classes.min() and classes.max() < probabilities.shape[1],
+        f"predict gave {probabilities.shape} for {len(classes)} pictures and classes "
+        f"{classes.min()} to {classes.max()}; (n, classes) is needed.",
+    )  # fmt: skip
+    found = probabilities[np.arange(len(classes)), classes].astype(float)
+    _require(np.isfinite(found).all(), "predict gave NaN; check the network's weights.")
+    return found
+
+
+# --- Randomised networks: does the map show what was learnt? -------------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The maps after one more part of the network has forgotten."""
+
+    name: str  # the part; "trained" at first
+    maps: np.ndarray  # float32 (N, h, w)
+    correlations: np.ndarray  # float64 (N,), `rank_correlation` with the trained network's maps
+    correlation: Interval
+    empty: int  # maps without evidence
+
+
+def rank_correlation(maps, others) -> np.ndarray:
+    """Spearman's correlation over the places, picture by picture; ties get their mean rank.
+
+    Takes maps (N, h, w) twice, returns float64 (N,). A map equal everywhere, such as an empty one,
+    orders nothing: 0. Raises ValueError for shapes that differ.
+    """
+    _require(
+        np.ndim(maps) == 3 and np.size(maps) and np.shape(maps) == np.shape(others),
+        f"maps {np.shape(maps)} and {np.shape(others)} must be of one shape (N, h, w).",
+    )
+    return np.sum(_unit_ranks(maps) * _unit_ranks(others), axis=1)
+
+
+def cascade(model, images, classes, explain=GradCAM, seed: int = 0) -> list[Stage]:
+    """Cascading randomisation: Adebayo et al., "Sanity Checks for Saliency Maps" (2018).
+
+    From the logits down to the pixels, part by part, weights are drawn anew from the layers' own
+    initialisers, and stay so. Maps that show what was learnt change: their rank correlation with
+    the trained network's falls to the floor, see `floors`. This is one draw of weights: another
+    seed moves a stage's mean further than its interval over pictures says.
+
+    Args:
+        model: functional or sequential. Only a copy is randomised.
+        images: (N, H, W, C), raw pixels.
+        classes: int (N,), explained at every stage.
+        explain: called once with the copy; gives (images, classes) -> maps (N, h, w), as GradCAM.
+        seed: of the fresh weights. (An initialiser with a seed of its own repeats its draw.)
+
+    Returns:
+        "trained", then a stage per block (`stage3_block2`) or lone layer with weights (`logits`).
+
+    Raises:
+        ValueError: maps of another form, with NaN or negative values.
+    """
+    copy, fresh = _fresh(model, seed), _fresh(model, seed)
+    copy.set_weights(model.get_weights())
+    maps_of, parts, stages = explain(copy), {"trained": []}, []
+    for layer, source in reversed(list(zip(_layers(copy), _layers(fresh)))):
+        if layer.weights:
+            block = re.match(r"(.*block\d+|stem)_", layer.name)
+            parts.setdefault(block[1] if block else layer.name, []).append((layer, source))
+    for name, layers in parts.items():
+        for layer, source in layers:
+            layer.set_weights(source.get_weights())
+        maps = _maps(maps_of, images, classes)
+        found = rank_correlation(stages[0].maps if stages else maps, maps)
+        stages.append(Stage(name, maps, found, bootstrap(found), _count_empty(maps)))
+    return stages
+
+
+def floors(model, images, classes, explain=GradCAM, seed=0, networks=3) -> dict[str, Interval]:
+    """The rank correlation of maps that share nothing learnt about a picture.
+
+    It need not be zero: activations are not negative, maps are smooth, objects are centred. Takes
+    what `cascade` takes, and the number of random networks. Per picture the mean over all pairs of
+
+    "unrelated networks": its maps in freshly initialised networks;
+    "other pictures": the trained network's map of it, and those of each other picture.
+
+    Raises ValueError as `cascade`, and for fewer than two pictures or networks.
+    """
+    _require(len(images) > 1 and networks > 1, "Two pictures and two networks at least are needed.")
+    ranks = _unit_ranks(_maps(explain(model), images, classes))
+    others = (ranks @ ranks.T).sum(axis=1) - np.sum(ranks**2, axis=1)
+    drawn = [_maps(explain(_fresh(model, seed + 1 + i)), images, classes) for i in range(networks)]
+    pairs = [rank_correlation(*pair) for pair in itertools.combinations(drawn, 2)]
+    return {
+        "unrelated networks": bootstrap(np.mean(pairs, axis=0)),
+        "other pictures": bootstrap(others / (len(images) - 1)),
+    }
+
+
+def _fresh(model, seed):
+    """The same network, newly initialised; leaves the caller's random state alone."""
+    state = random.getstate()
+    # Keras takes the seeds of initialisers from here. A text, because a plain number may be the one
+    # that training started from: then "fresh" weights would be this network's own first ones, with
+    # which its last are still correlated.
+    random.seed(f"fresh {seed}")
+    try:
+        return keras.models.clone_model(model)
+    finally:
+        random.setstate(state)
+
+
+def _layers(model):
+    """All layers in order, those of a nested model in its place."""
+    for layer in model.layers:
+        yield from _layers(layer) if hasattr(layer, "layers") else [layer]
+
+
+def _maps(maps_of, images, classes):
+    maps = np.asarray(maps_of(images, classes))
+    _require(maps.ndim == 3 and maps.size, f"The maps are {maps.shape}, not (N, h, w).")
+    _check_values(maps)
+    return maps
+
+
+def _unit_ranks(maps):
+    """Centred ranks (N, places) of length 1; their products are Spearman's correlations."""
+    ranks = rankdata(np.reshape(maps, (len(maps), -1)), axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(ranks, axis=1, keepdims=True)
+    return ranks / np.where(length > 0, length, 1)
+
+
+# --- Shared ---------------------------------------------------------------------------------------
+
+
+def _peak(maps):
+    return maps.max(axis=(1, 2), keepdims=True)
+
+
+def _share_inside(maps, masks):
+    total = maps.sum(axis=(1, 2))
+    return (maps * masks).sum(axis=(1, 2)) / np.where(total > 0, total, 1)
+
+
+def _count_empty(maps):
+    return int(np.sum(~np.any(maps, axis=(1, 2))))
+
+
+def _checked(maps, masks):
+    maps, masks = np.asarray(maps, float), np.asarray(masks)
+    _require(
+        maps.ndim == 3 and maps.size and maps.shape == masks.shape,
+        f"maps {maps.shape} and masks {masks.shape} must be of one shape (N, H, W), N at least 1; "
+        "gradcam.upsample brings maps to the size of the pictures.",
+    )
+    _check_values(maps)
+    _require(
+        masks.dtype == bool and masks.any(axis=(1, 2)).all(),
+        "masks must be bool with a true pixel in every picture; leave out pictures without a box.",
+    )
+    return maps, masks
+
+
+def _check_values(maps):
+    for i in np.flatnonzero(~((maps >= 0) & np.isfinite(maps)).all(axis=(1, 2))):
+        raise ValueError(
+            f"Map {i} holds NaN, infinity or a negative value. Check the network's weights; "
+            "np.maximum(maps, 0) keeps the positive evidence."
+        )
+
+
+def _require(condition, message):
+    if not condition:
+        raise ValueError(message)
