@@ -297,7 +297,13 @@ def _one_hot(labels, classes=10):
 def _check_folder(folder, identity):
     if not (folder / "run.json").is_file():
         return
-    info = open_run(folder).info
+    try:  # the log may be damaged: the state holds it too, and the next epoch writes it anew
+        info = json.loads((folder / "run.json").read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{folder / 'run.json'} is damaged ({error}), so the run cannot be told from another. "
+            "Choose another run folder, or restore the file."
+        ) from error
     for key, value in identity.items():
         if info.get(key) != json.loads(json.dumps(value)):
             raise ValueError(

@@ -149,6 +149,15 @@ def full_disk(file, **arrays):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_a_damaged_log_is_written_anew_and_a_damaged_run_json_refused(run, scenes, tmp_path):
+    training.train(RECIPE, scenes, tmp_path, epochs=2)
+    (tmp_path / "training_log.csv").write_text("epoch,lr\n1,ab")
+    assert untimed(training.train(RECIPE, scenes, tmp_path)) == untimed(run)
+    (tmp_path / "run.json").write_text('{"recipe":')
+    with pytest.raises(ValueError, match="run.json is damaged.*another run folder"):
+        training.train(RECIPE, scenes, tmp_path)
+
+
 def test_a_damaged_checkpoint_is_named(run, tmp_path):
     shutil.copytree(run.folder, tmp_path, dirs_exist_ok=True)
     copy = training.open_run(tmp_path)
