@@ -64,7 +64,9 @@ def test_size_format_and_ids():
 def test_short_cells(notebook):
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
     assert statistics.median(lengths) <= 8
-    assert len(notebook.cells) <= 70
+    ids = [cell["id"] for cell in notebook.cells]
+    required = ids.index("trust-about") if "trust-about" in ids else len(ids)
+    assert required <= 70 and len(ids) <= 95  # 4B's second half is optional
 
 
 def test_setup_cell_is_the_same_everywhere_and_needs_only_the_standard_library():
