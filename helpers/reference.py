@@ -37,7 +37,7 @@ def train(name, epochs=None, seed=0, source="cifar10", precision="float32", fold
 def record(folders: list[Path], saved: Path = SAVED) -> Path:
     """Note scored runs of one kind in saved_models/runs.csv, and keep the median one's files.
 
-    Median by test accuracy, the lower one of an even number. It replaces what was kept of the recipe.
+    Median by validation accuracy, the lower one of an even number. It replaces what was kept of the recipe.
 
     Returns:
         The folder with the median run's log, run.json and the checkpoint that counts.
@@ -50,8 +50,9 @@ def record(folders: list[Path], saved: Path = SAVED) -> Path:
         if run.info.get("scores", {}).get("epoch") != run.chosen["epoch"]:
             raise ValueError(f"{run.folder} was not scored after its last epoch: train it again.")
     rows = [_row(run) for run in runs]
-    if len({(row["recipe"], row["of"], row["epochs"]) for row in rows}) > 1:
-        raise ValueError("These runs differ in recipe or number of epochs: record each kind alone.")
+    kinds = {tuple(row[key] for key in ("recipe", "of", "epochs", "data")) for row in rows}
+    if len(kinds) > 1:
+        raise ValueError(f"These runs differ, {sorted(kinds)}: record each kind by itself.")
 
     table = saved / "runs.csv"
     known = list(csv.DictReader(table.read_text().splitlines())) if table.is_file() else []
@@ -61,7 +62,7 @@ def record(folders: list[Path], saved: Path = SAVED) -> Path:
         writer.writeheader()
         writer.writerows(rows[key] for key in sorted(rows))
 
-    runs.sort(key=lambda run: run.info["scores"]["test_acc"])
+    runs.sort(key=lambda run: run.chosen["val_acc"])
     median = runs[(len(runs) - 1) // 2]
     home = saved / median.info["recipe"]["name"]
     home.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,9 @@ def _row(run):
 
 
 def _key(row):
-    return row["recipe"], int(row["of"]), int(row["epochs"]), int(row["seed"])
+    # A run that went on replaces its own earlier row: its number of epochs is left out.
+    return (row["recipe"], int(row["of"]), int(row["seed"]), row["data"], row["precision"],
+            row["device"])  # fmt: skip
 
 
 def main() -> None:

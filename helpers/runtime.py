@@ -87,6 +87,10 @@ def configure(
         folder = RECORDED / recipe
     elif mode == "quick":  # always trained anew, and gone with the machine's temporary files
         folder = tempfile.mkdtemp(prefix="quick_run_")
+    if in_colab() and str(folder).startswith("/content/drive"):
+        from google.colab import drive
+
+        drive.mount("/content/drive")  # does nothing if it is mounted already
     folder = Path(folder or f"runs/{plan.name}_{plan.epochs}_seed{seed}")
     return Settings(mode, data, plan, epochs, int(seed), folder)
 

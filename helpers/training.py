@@ -110,8 +110,11 @@ def open_run(folder) -> Run:
             raise FileNotFoundError(f"{folder} is no run folder: it has no {name}. Train first.")
     try:
         info = json.loads((folder / "run.json").read_text())
-        return Run(folder, read_log(folder / "training_log.csv"), info)
-    except (ValueError, KeyError) as error:
+        run = Run(folder, read_log(folder / "training_log.csv"), info)
+        if not run.lines() or not run.chosen:  # fails where something is missing in run.json
+            raise ValueError("no finished epoch")
+        return run
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"The log or run.json in {folder} is damaged ({error}); train again."
         ) from error

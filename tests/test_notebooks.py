@@ -1,5 +1,6 @@
 """What is stored in the committed notebooks and pages; nbval executes the notebooks themselves."""
 
+import csv
 import json
 import re
 import statistics
@@ -124,16 +125,31 @@ def test_stored_training_output_is_the_recorded_run():
     assert printed.splitlines() == run.lines()
 
 
-def test_readme_log_is_the_recorded_run():
-    readme = (ROOT / "README.md").read_text()
-    for line in training.open_run(ROOT / "saved_models/course").lines():
+@pytest.mark.parametrize("name", ["course", "modern"])
+def test_readme_tells_the_recorded_runs(name):
+    readme, run = (ROOT / "README.md").read_text(), training.open_run(ROOT / "saved_models" / name)
+    for line in run.lines():
         assert line in readme
+    for key in ("test_acc", "test_acc_flip"):
+        assert f"{run.info['scores'][key]:.2%}" in readme
 
 
-def test_recorded_run_is_what_it_says():
-    run = training.open_run(ROOT / "saved_models/course")
-    assert run.info["recipe"]["name"] == "course"
-    assert run.info["complete"] == (len(run.log) == 50)
-    assert run.checkpoint().is_file()
+@pytest.mark.parametrize("name", ["course", "modern"])
+def test_recorded_run_is_what_it_says(name):
+    run = training.open_run(ROOT / "saved_models" / name)
+    assert run.info["recipe"]["name"] == name
+    assert run.info["complete"] == (len(run.log) == run.info["recipe"]["epochs"])
+    assert run.info["scores"]["epoch"] == run.chosen["epoch"]
     assert sum(row["seconds"] for row in run.log) == pytest.approx(run.info["seconds"], abs=1)
-    assert run.network().count_params() == 574_090
+    network = run.network()  # checks the file's SHA-256
+    assert network.count_params() == 574_090
+    assert all(weight.dtype == "float32" for weight in network.weights)
+    with open(ROOT / "saved_models/runs.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["recipe"] == name]
+    (row,) = (row for row in rows if (int(row["seed"]), int(row["epochs"])) == (run.info["seed"], len(run.log)))  # fmt: skip
+    assert float(row["test_acc"]) == pytest.approx(run.info["scores"]["test_acc"], abs=1e-4)
+
+
+def test_recorded_runs_stay_small():
+    files = [path for path in (ROOT / "saved_models").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 12e6

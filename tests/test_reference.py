@@ -50,11 +50,16 @@ def test_another_file_under_the_checkpoints_name_is_refused(run, tmp_path):
 
 
 def variants(run, tmp_path, accuracies):
+    """Copies of a one-epoch run with other seeds and validation accuracies."""
     for seed, accuracy in enumerate(accuracies):
         shutil.copytree(run.folder, tmp_path / str(seed))
-        info = json.loads((run.folder / "run.json").read_text())
-        info["seed"], info["scores"]["test_acc"] = seed, accuracy
+        info = {**json.loads((run.folder / "run.json").read_text()), "seed": seed}
         (tmp_path / str(seed) / "run.json").write_text(json.dumps(info))
+        header, row = (run.folder / "training_log.csv").read_text().splitlines()
+        values = row.split(",")
+        values[training.COLUMNS.index("val_acc")] = str(accuracy)
+        text = f"{header}\n{','.join(values)}\n"
+        (tmp_path / str(seed) / "training_log.csv").write_text(text)
     return [tmp_path / str(seed) for seed in range(len(accuracies))]
 
 
@@ -69,7 +74,7 @@ def test_the_median_is_kept_and_every_run_noted(run, tmp_path):
     training.open_run(home).network()
     with open(saved / "runs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["seed"], row["test_acc"]) for row in rows] == [("0", "0.9"), ("1", "0.7"), ("2", "0.8")]  # fmt: skip
+    assert [(row["seed"], row["val_acc"]) for row in rows] == [("0", "0.9"), ("1", "0.7"), ("2", "0.8")]  # fmt: skip
 
 
 def test_runs_that_cannot_be_recorded_are_refused(run, tmp_path):
@@ -78,7 +83,7 @@ def test_runs_that_cannot_be_recorded_are_refused(run, tmp_path):
     longer = json.loads((folders[1] / "run.json").read_text())
     longer["recipe"]["epochs"] = 99
     unscored = {key: value for key, value in longer.items() if key != "scores"}
-    for info, message in ((longer, "differ in recipe"), (unscored, "was not scored")):
+    for info, message in ((longer, "These runs differ"), (unscored, "was not scored")):
         (folders[1] / "run.json").write_text(json.dumps(info))
         with pytest.raises(ValueError, match=message):
             reference.record(folders, saved)

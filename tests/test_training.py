@@ -202,15 +202,21 @@ def test_log_without_a_state_is_not_overwritten(run, scenes, tmp_path):
 def test_missing_or_damaged_run_is_refused(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run folder: it has no run.json"):
         training.open_run(tmp_path)
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "run.json").write_bytes((run.folder / "run.json").read_bytes())
     for text in (
         "epoch,lr\n1,0.004\n",
         "epoch,lr,loss,acc,val_loss,val_acc,seconds\n1,x,1,1,1,1,1\n",
+        "epoch,lr,loss,acc,val_loss,val_acc,seconds\n1,0.004,1.8,0.4,2.2,0.39,51\n2,0.003,1.3",
+        "epoch,lr,loss,acc,val_loss,val_acc,seconds\n",
     ):
         (tmp_path / "training_log.csv").write_text(text)
         with pytest.raises(ValueError, match="damaged"):
             training.open_run(tmp_path)
     (tmp_path / "training_log.csv").write_bytes((run.folder / "training_log.csv").read_bytes())
+    for text in ("{}", '{"epochs": 3, "recipe": {}}', "[]", "{"):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(ValueError, match="damaged"):
+            training.open_run(tmp_path)
     (tmp_path / "run.json").write_bytes((run.folder / "run.json").read_bytes())
     with pytest.raises(FileNotFoundError, match=r"model\.00\d\.keras is gone"):
         training.open_run(tmp_path).network()
