@@ -26,7 +26,7 @@ def use_style() -> None:
     """Set the course's style for every figure from here on."""
     plt.rcParams.update(STYLE)
     # Pictures dominate: as PNG the stored notebook would pass a megabyte.
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 62})
 
 
 def picture(axis, image, title="", box=None, title_color="black") -> None:
