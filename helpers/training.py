@@ -170,6 +170,67 @@ def _is_kept(row, before, recipe) -> bool:
     return last or row["val_acc"] > max((r["val_acc"] for r in before), default=-np.inf)
 
 
+class Trainer:
+    """A fresh network, the step that trains it, and one epoch at a time.
+
+    Two networks hold the same weights. The twin trains, behind the augmentation and on the machine's
+    fast paths; `network` is validated and saved: plain Keras in float32.
+
+    Args:
+        recipe, seed, precision: as for `train`.
+        steps: per epoch.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int, precision: str, steps: int):
+        keras.utils.set_random_seed(seed)  # initial weights
+        self.recipe, self.seed = recipe, seed
+        rates = [recipe.rate(step / steps) for step in range(recipe.epochs * steps)]
+        with devices.placed(precision) as batch_norm:
+            self.augment = Augment(recipe.flip, recipe.shift, recipe.erase, recipe.whole_pixels)
+            self.twin = build(recipe.as_dict(), batch_norm=batch_norm)
+            optimizer = optimizers.named(recipe.optimizer, rates)
+            self.trained = self._to_logits(self.twin, self.augment, optimizer)
+            optimizer = self.trained.optimizer  # with a loss scale around it, if 16 bits need one
+            optimizer.build(self.trained.trainable_variables)
+        self.network = build(recipe.as_dict())
+        self.validated = self._to_logits(self.network)
+        self.variables = self.trained.variables + optimizer.variables  # all that training changes
+
+    def _to_logits(self, network, augment=None, optimizer=None):
+        """The network up to its logits, behind the augmentation if any; compiled, weights shared.
+
+        Kept apart from the network so that what is saved and explained is plain Keras.
+        """
+        model = keras.Model(network.input, network.get_layer("logits").output)
+        if augment:
+            pixels = keras.Input(network.input_shape[1:])
+            model = keras.Model(pixels, model(augment(pixels)))
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=self.recipe.label_smoothing
+        )
+        model.compile(optimizer=optimizer, loss=loss, metrics=["acc"])
+        return model
+
+    def fit(self, dataset: Dataset, epoch: int, *callbacks) -> tuple[float, float]:
+        """Train one epoch, counted from 0; return its mean loss and accuracy."""
+        self.augment.restart(self.seed, epoch)
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(dataset.x_train))
+        history = self.trained.fit(
+            dataset.x_train[order], _one_hot(dataset.y_train[order]),
+            batch_size=self.recipe.batch_size, shuffle=False, verbose=0, callbacks=list(callbacks),
+        ).history  # fmt: skip
+        return history["loss"][0], history["acc"][0]
+
+    def validate(self, dataset: Dataset) -> tuple[float, float]:
+        """Hand the weights to `network`; return its loss and accuracy on the validation part."""
+        self.network.set_weights(self.twin.get_weights())
+        return tuple(
+            self.validated.evaluate(
+                dataset.x_val, _one_hot(dataset.y_val), batch_size=256, verbose=0
+            )
+        )
+
+
 def train(
     recipe: Recipe, dataset: Dataset, folder, seed: int = 0, epochs: int | None = None,
     precision: str = "float32",
@@ -205,20 +266,8 @@ def train(
     }  # fmt: skip
     _check_folder(folder, identity)
 
-    # Two networks with the same weights. The twin trains, behind the augmentation and on the
-    # machine's fast paths; the network is validated and saved: plain Keras in float32.
-    keras.utils.set_random_seed(seed)  # initial weights
-    steps = -(-len(dataset.x_train) // recipe.batch_size)
-    rates = [recipe.rate(step / steps) for step in range(epochs * steps)]
-    with devices.placed(precision) as batch_norm:
-        augment = Augment(recipe.flip, recipe.shift, recipe.erase, recipe.whole_pixels)
-        twin = build(identity["recipe"], batch_norm=batch_norm)
-        trained = _to_logits(twin, recipe, augment, optimizers.named(recipe.optimizer, rates))
-        trained.optimizer.build(trained.trainable_variables)
-    network = build(identity["recipe"])
-    validated = _to_logits(network, recipe)
-    variables = trained.variables + trained.optimizer.variables
-    log = _restore(folder, variables)
+    trainer = Trainer(recipe, seed, precision, -(-len(dataset.x_train) // recipe.batch_size))
+    log = _restore(folder, trainer.variables)
 
     show, here = _live_line(), environment()
     for i, row in enumerate(log[:epochs]):
@@ -227,23 +276,14 @@ def train(
         print(f"Going on after epoch {len(log)}, the last one in {folder.name}")
     for epoch in range(len(log), epochs):
         started = time.perf_counter()
-        augment.restart(seed, epoch)
-        order = np.random.default_rng((seed, epoch)).permutation(len(dataset.x_train))
-        history = trained.fit(
-            dataset.x_train[order], _one_hot(dataset.y_train[order]),
-            batch_size=recipe.batch_size, shuffle=False, verbose=0,
-            callbacks=[_Progress(show, f"Epoch {epoch + 1}/{epochs}")],
-        ).history  # fmt: skip
-        network.set_weights(twin.get_weights())
-        val_loss, val_acc = validated.evaluate(
-            dataset.x_val, _one_hot(dataset.y_val), batch_size=256, verbose=0
-        )
+        loss, acc = trainer.fit(dataset, epoch, _Progress(show, f"Epoch {epoch + 1}/{epochs}"))
+        val_loss, val_acc = trainer.validate(dataset)
         row = {
             "epoch": epoch + 1, "lr": recipe.rate(epoch + 0.5),
-            "loss": history["loss"][0], "acc": history["acc"][0],
-            "val_loss": val_loss, "val_acc": val_acc, "seconds": time.perf_counter() - started,
+            "loss": loss, "acc": acc, "val_loss": val_loss, "val_acc": val_acc,
+            "seconds": time.perf_counter() - started,
         }  # fmt: skip
-        _save(folder, identity, network, variables, log, row, epochs, here)
+        _save(folder, identity, trainer, log, row, epochs, here)
         print(epoch_line(row, log, epochs, identity["recipe"]), flush=True)
         log.append(row)
     show(f"{len(log)} of {epochs} epochs done")
@@ -275,22 +315,6 @@ def score(run: Run, dataset: Dataset) -> dict:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _to_logits(network, recipe, augment=None, optimizer=None):
-    """The network up to its logits, behind the augmentation if any; compiled, weights shared.
-
-    Kept apart from the network so that what is saved and explained is plain Keras.
-    """
-    model = keras.Model(network.input, network.get_layer("logits").output)
-    if augment:
-        pixels = keras.Input(network.input_shape[1:])
-        model = keras.Model(pixels, model(augment(pixels)))
-    loss = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=recipe.label_smoothing
-    )
-    model.compile(optimizer=optimizer, loss=loss, metrics=["acc"])
-    return model
 
 
 def _one_hot(labels, classes=10):
@@ -336,11 +360,11 @@ def _restore(folder, variables) -> list[dict]:
     return []
 
 
-def _save(folder, identity, network, variables, log, row, epochs, here):
+def _save(folder, identity, trainer, log, row, epochs, here):
     """Write what an epoch leaves behind; the state goes last and holds the log as well."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, identity, network, variables, log, row, epochs, here)
+        _write(folder, identity, trainer, log, row, epochs, here)
     except OSError as error:
         raise OSError(
             f"Epoch {row['epoch']} could not be written into {folder} ({error}). What was written "
@@ -348,11 +372,11 @@ def _save(folder, identity, network, variables, log, row, epochs, here):
         ) from error
 
 
-def _write(folder, identity, network, variables, log, row, epochs, here):
+def _write(folder, identity, trainer, log, row, epochs, here):
     rows = [*log, row]
     if _is_kept(row, log, identity["recipe"]):
         with replacing(folder / checkpoint_name(identity["recipe"]["depth"], row["epoch"])) as path:
-            network.save(path)
+            trainer.network.save(path)
     with replacing(folder / "training_log.csv") as path, open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -364,7 +388,7 @@ def _write(folder, identity, network, variables, log, row, epochs, here):
     with replacing(folder / "run.json") as path:
         path.write_text(json.dumps(info, indent=2) + "\n")
     with replacing(folder / f"state_{row['epoch']:03d}.npz") as path:
-        values = {f"v{i:03d}": v.numpy() for i, v in enumerate(variables)}
+        values = {f"v{i:03d}": v.numpy() for i, v in enumerate(trainer.variables)}
         with open(path, "wb") as file:
             np.savez(file, log=np.array([[r[key] for key in COLUMNS] for r in rows]), **values)
     for old in sorted(folder.glob("state_*.npz"))[:-STATES_KEPT]:
