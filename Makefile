@@ -1,5 +1,6 @@
 # make notebooks   execute both notebooks into build/         make lab       open them in JupyterLab
 # make test        pytest, and nbval over both notebooks      make figures   refresh what is committed
+# make test-colab  the same with Colab's library versions     make badges    links of the Colab buttons
 # make reference RECIPE=course|modern [SEED=0] [EPOCHS=50] [PRECISION=float32|bfloat16|float16]
 #                  train into runs/, going on where the run stopped, and score it
 # make record RUNS="runs/..."   store the median of scored runs in saved_models/
@@ -7,10 +8,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+COLAB_PYTHON ?= python3.13
+CONSTRAINTS ?=
+PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 NOTEBOOKS := Assignment4A.ipynb Assignment4B.ipynb
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: notebooks test lab figures reference record clean
+.PHONY: notebooks test test-colab lab figures badges reference record clean
 
 notebooks: $(VENV)/installed
 	$(BIN)/python -m helpers.execute $(NOTEBOOKS)
@@ -20,6 +24,9 @@ test: $(VENV)/installed-tests
 	COURSE_MODE=quick $(BIN)/python -m pytest -q --durations=5 tests $(NOTEBOOKS) \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
+test-colab:
+	$(MAKE) test PYTHON=$(COLAB_PYTHON) VENV=.venv-colab CONSTRAINTS=tests/colab.txt
+
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab
 
@@ -27,6 +34,10 @@ lab: $(VENV)/installed
 figures: $(VENV)/installed
 	COURSE_MODE=recorded $(BIN)/python -m helpers.execute --in-place $(NOTEBOOKS)
 	cp build/gradcam_results.png images/gradcam_results.png
+
+# After the repository moved: the buttons open the notebooks at its new place.
+badges: $(VENV)/installed
+	$(BIN)/python -m helpers.badges
 
 # These need CIFAR-10 too. KERAS_BACKEND=jax trains with JAX, if that is installed.
 reference: $(VENV)/installed
@@ -37,14 +48,14 @@ record: $(VENV)/installed
 	$(BIN)/python -m helpers.reference record $(RUNS)
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) .venv-colab build
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED) -r requirements.txt
 	touch $@
 
 $(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED) -r tests/requirements.txt
 	touch $@
