@@ -13,6 +13,7 @@ CONSTRAINTS ?=
 PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 NOTEBOOKS := Assignment4A.ipynb Assignment4B.ipynb
 export JUPYTER_PREFER_ENV_PATH := 1
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: notebooks test test-colab lab figures badges reference record clean
 

@@ -1,8 +1,10 @@
 """Where am I (Colab, GPU, versions), which mode, and how to write files safely."""
 
+import ast
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -87,7 +89,7 @@ def configure(
         folder = RECORDED / recipe
     elif mode == "quick":  # always trained anew, and gone with the machine's temporary files
         folder = tempfile.mkdtemp(prefix="quick_run_")
-    if in_colab() and str(folder).startswith("/content/drive"):
+    if in_colab() and Path(folder).absolute().is_relative_to("/content/drive"):
         from google.colab import drive
 
         drive.mount("/content/drive")  # does nothing if it is mounted already
@@ -143,6 +145,46 @@ def download(path: Path) -> None:
         files.download(str(path))
     else:
         print(f"Your results are in {path}")
+
+
+def guide(notebook: str) -> None:
+    """From here on, let a NameError in this kernel tell which section of the notebook to run first.
+
+    Args:
+        notebook: file name, beside helpers/.
+    """
+    from IPython import get_ipython
+
+    def explain(shell, kind, error, trace, tb_offset=None):
+        section = sections(ROOT / notebook).get(error.name)
+        if section:
+            error.args = (
+                f"{error.args[0]}. Section '{section}' makes it: run that first, or all cells above.",
+            )
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+
+    get_ipython().set_custom_exc((NameError,), explain)
+
+
+def sections(path: Path) -> dict[str, str]:
+    """The heading under which a notebook first makes each of its names."""
+    import nbformat
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    found, heading, python = {}, "", TransformerManager().transform_cell
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            heading = (re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE) or [heading])[-1]
+            continue
+        for node in ast.walk(ast.parse(python(cell.source))):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.setdefault(node.id, heading)
+            elif isinstance(node, ast.FunctionDef):
+                found.setdefault(node.name, heading)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                for alias in node.names:
+                    found.setdefault(alias.asname or alias.name.split(".")[0], heading)
+    return found
 
 
 def gpu_names() -> list[str]:

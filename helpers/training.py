@@ -341,6 +341,8 @@ def _check_folder(folder, identity):
 
 def _restore(folder, variables) -> list[dict]:
     """Set the variables to the newest state that can be read; return its log."""
+    for half in folder.glob(".[0-9]*_*"):  # what a killed process was writing, see `replacing`
+        half.unlink(missing_ok=True)
     for path in sorted(folder.glob("state_*.npz"), reverse=True):
         try:
             with np.load(path, allow_pickle=False) as state:

@@ -1,0 +1,159 @@
+"""Stand-ins for Colab: its Python modules, its list of sessions, and GitHub behind git."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from test_setup_cell import opened_from, session_server
+
+from helpers import annotations, annotator, runtime
+from helpers.runtime import ROOT
+
+# What the course uses of google.colab; every call leaves a line in a file.
+GOOGLE_COLAB = {
+    "__init__": "",
+    "files": """
+        from google.colab.calls import note
+        def upload():
+            open("my cat.png", "wb").write(b"")
+            return note("upload") or {"my cat.png": b""}
+        def download(path):
+            note(f"download {path}")
+    """,
+    "drive": """
+        from google.colab.calls import note
+        def mount(path):
+            note(f"mount {path}")
+    """,
+    "output": """
+        from google.colab.calls import note
+        def enable_custom_widget_manager():
+            note("enable_custom_widget_manager")
+    """,
+    "calls": """
+        import os
+        def note(call):
+            with open(os.environ["COLAB_CALLS"], "a") as file:
+                file.write(call + chr(10))
+    """,
+}
+
+
+@pytest.fixture
+def colab(tmp_path, monkeypatch):
+    """google.colab can be imported; returns a function that reads the calls to it."""
+    package = tmp_path / "python/google/colab"
+    package.mkdir(parents=True)
+    for name, code in GOOGLE_COLAB.items():
+        lines = [line[8:] for line in code.splitlines()]
+        (package / f"{name}.py").write_text("\n".join(lines))
+    calls = tmp_path / "calls.txt"
+    monkeypatch.setenv("COLAB_CALLS", str(calls))
+    calls.touch()
+    read = lambda: calls.read_text().splitlines()  # noqa: E731
+    read.python = tmp_path / "python"
+    return read
+
+
+@pytest.fixture
+def here(colab, monkeypatch, tmp_path):
+    """This process takes itself for Colab's."""
+    for name in [name for name in sys.modules if name.split(".")[:2] == ["google", "colab"]]:
+        monkeypatch.delitem(sys.modules, name)
+    import google
+
+    monkeypatch.setattr(google, "__path__", [str(colab.python / "google")])
+    import google.colab
+
+    assert runtime.in_colab()
+    (tmp_path / "content").mkdir()
+    monkeypatch.chdir(tmp_path / "content")
+    yield colab
+    for name in [name for name in sys.modules if name.split(".")[:2] == ["google", "colab"]]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_upload_gives_the_path_of_what_was_chosen(here):
+    assert runtime.upload() == "my cat.png" and here() == ["upload"]
+
+
+def test_upload_without_a_choice(here, monkeypatch):
+    from google.colab import files
+
+    monkeypatch.setattr(files, "upload", dict)
+    with pytest.raises(RuntimeError, match="No file was chosen; run the cell again"):
+        runtime.upload()
+
+
+def test_download_hands_the_file_to_the_browser(here, capsys):
+    runtime.download(ROOT / "LICENSE")
+    assert here() == [f"download {ROOT / 'LICENSE'}"] and not capsys.readouterr().out
+
+
+def test_run_folder_on_drive_is_mounted_first(here, monkeypatch):
+    monkeypatch.delenv("COURSE_MODE", raising=False)
+    for folder in ("/content/drive/MyDrive/run", "/content/drive/../drive/MyDrive/run"):
+        settings = runtime.configure("full", "cifar10", folder=folder)
+        assert str(settings.folder) == folder
+    runtime.configure("full", "cifar10", folder="runs/here")
+    assert here() == ["mount /content/drive"] * 2
+
+
+def test_widgets_of_other_packages_are_allowed_before_one_is_shown(here, tmp_path, pictures):
+    schema = annotations.read_schema(ROOT / "images/annotations/via_attributes.json")
+    annotator.annotate({"cifar10_test_cat_0000.png": pictures[0]}, schema, tmp_path / "via.csv")
+    assert set(here()) == {"enable_custom_widget_manager"}  # ipywidgets 8 asks too
+
+
+def execute_alone(name, folder, colab, times):
+    """Execute a notebook alone in an empty folder, every code cell `times` times in one kernel."""
+    course = folder / "github"
+    for part in ("helpers", "images/annotations", "saved_models"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, course / part, ignore=ignore)
+    git = ["git", "-C", str(course), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], check=True)
+
+    startup = folder / "ipython/profile_default/startup"
+    startup.mkdir(parents=True)
+    (startup / "00.py").write_text("import google.colab\n")
+    environment = {
+        **os.environ, "COURSE_MODE": "quick", "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONPATH": str(colab.python),
+        "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{course}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/someone/course",
+    }  # fmt: skip
+    notebook = nbformat.read(ROOT / name, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    notebook.cells = [copy.deepcopy(cell) for cell in cells for _ in range(times)]
+    for cell in notebook.cells:
+        del cell["id"]
+    content = folder / "alone"
+    content.mkdir()
+    kernel = AsyncKernelManager(connection_file=str(folder / "kernel-1234.json"))
+    client = NotebookClient(
+        notebook, kernel, timeout=600, resources={"metadata": {"path": str(content)}}
+    )
+    with session_server(opened_from("someone/course/blob/main")) as address:
+        client.execute(env={**environment, **address})
+    return content, notebook.cells
+
+
+def test_lone_notebook_runs_in_colab_every_cell_twice(colab, tmp_path):
+    content, cells = execute_alone("Assignment4A.ipynb", tmp_path, colab, times=2)
+    assert {path.name for path in content.iterdir()} <= {"course", "build"}
+    printed = [
+        "".join(output.text for output in cell.outputs if output.output_type == "stream")
+        for cell in cells
+    ]
+    assert printed[0].startswith("https://github.com/someone/course main")
+    for first, second in zip(printed[2::2], printed[3::2]):
+        assert first == second
+    assert "enable_custom_widget_manager" in colab()

@@ -1,0 +1,63 @@
+"""What is imported, and with which versions it is tested."""
+
+import ast
+import re
+import sys
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from packaging.requirements import Requirement
+
+from helpers.runtime import ROOT
+
+SOURCES = [*sorted((ROOT / "helpers").glob("*.py")), *sorted(ROOT.glob("*.ipynb"))]
+IMPORTED_AS = {"opencv-python": {"cv2"}, "jupyter-bbox-widget": {"jupyter_bbox_widget"}}
+# The package jupyter stands for these, and for the front ends.
+IMPORTED_AS["jupyter"] = {
+    "IPython",
+    "ipywidgets",
+    "matplotlib_inline",
+    "nbclient",
+    "nbconvert",
+    "nbformat",
+    "traitlets",
+}
+
+
+def required(path):
+    lines = (ROOT / path).read_text().splitlines()
+    return {each.name: each for each in map(Requirement, filter(re.compile(r"^\w").match, lines))}
+
+
+def imported(path):
+    if path.suffix == ".py":
+        code = path.read_text()
+    else:
+        cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+        code = "\n".join(TransformerManager().transform_cell(cell.source) for cell in cells)
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module if node.module.startswith("google") else node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_only_requirements_are_imported(path):
+    known = {"helpers", "google.colab", *sys.stdlib_module_names}
+    for name in required("requirements.txt"):
+        known |= IMPORTED_AS.get(name, {name})
+    assert set(imported(path)) <= known
+
+
+def test_colabs_versions_lie_in_the_ranges():
+    ranges, colab = required("requirements.txt"), required("tests/colab.txt")
+    assert {"tensorflow", "keras", "numpy", "matplotlib", "opencv-python", "ipywidgets"} == set(
+        colab
+    )
+    for name, requirement in colab.items():
+        (version,) = requirement.specifier
+        assert version.operator == "=="
+        if name in ranges:
+            assert ranges[name].specifier.contains(version.version), name
