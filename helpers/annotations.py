@@ -96,11 +96,30 @@ def reading(path, kind):
         yield
     except DAMAGED as error:
         problem = f"no valid {kind} ({type(error).__name__}: {error})"
-        raise AnnotationError(Finding(Path(path).name, None, problem, "export it again")) from None
+        fix = (
+            "save it as UTF-8, or export it again"
+            if isinstance(error, UnicodeError)
+            else "export it again"
+        )
+        raise AnnotationError(Finding(Path(path).name, None, problem, fix)) from None
+
+
+@contextmanager
+def writing(path):
+    """Say what could not be written, and a way out, where the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be written ({error.strerror or error}). What was there before is "
+            "unchanged: make room, or choose another place."
+        ) from error
 
 
 def read_text(path) -> str:
     """UTF-8, with or without a byte order mark; line ends become LF."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}. Check the path.")
     text = Path(path).read_text(encoding="utf-8-sig")
     if not text.strip():
         raise ValueError("the file is empty")
@@ -108,11 +127,12 @@ def read_text(path) -> str:
 
 
 def write_text(path, text) -> None:
-    """Write a file as a whole or not at all; missing folders are made."""
+    """Write a file as a whole or not at all; missing folders are made. Raises OSError."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as new:
-        new.write_text(text, encoding="utf-8", newline="\n")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as new:
+            new.write_text(text, encoding="utf-8", newline="\n")
 
 
 def parse(text) -> dict:
@@ -241,7 +261,11 @@ def read_schema(path) -> dict:
 
 
 def write_via_csv(pictures, path) -> None:
-    """Write a CSV byte for byte as VIA does. Raises ValueError for NaN."""
+    """Write a CSV byte for byte as VIA does.
+
+    Raises ValueError for NaN, OSError (of the disk's own kind, such as IsADirectoryError or
+    NotADirectoryError) where `path` cannot be written; a file that was there stays as it was.
+    """
 
     def cell(value):
         return '"' + to_json(value).replace('"', '""') + '"'
@@ -320,13 +344,21 @@ def _box(shape):
 
 
 def boxes(pictures) -> np.ndarray:
-    """The boxes of all regions in order: float64 (n, 4) of x, y, width, height in pixels."""
+    """The boxes of all regions in order: float64 (n, 4) of x, y, width, height in pixels.
+
+    Raises ValueError for a broken shape.
+    """
     found = [bounding_box(r.shape) for p in pictures for r in p.regions]
     return np.array(found, float).reshape(-1, 4)
 
 
 def rescale(pictures, factor) -> list[Picture]:
-    """The pictures with all coordinates and lengths times `factor`, to VIA's three decimals."""
+    """The pictures with all coordinates and lengths times `factor`, to VIA's three decimals.
+
+    Raises ValueError for a factor that is no number above 0.
+    """
+    if not _number(factor) or factor <= 0:
+        raise ValueError(f"factor = {factor!r}: a number above 0 is needed.")
 
     def scaled(key, value):
         if key in ("name", "theta"):
@@ -357,9 +389,16 @@ def masks(pictures, size) -> np.ndarray:
 def iou(boxes_a, boxes_b) -> np.ndarray:
     """Intersection over union of every pair: boxes (n, 4) and (m, 4) give float64 (n, m).
 
-    Boxes are x, y, width, height in one unit; two boxes without area have IoU 0.
+    Boxes are x, y, width, height in one unit; two boxes without area have IoU 0. Raises ValueError
+    for another shape, NaN, infinity or a negative width or height.
     """
-    a, b = (np.asarray(v, float).reshape(-1, 4) for v in (boxes_a, boxes_b))
+    a, b = (np.asarray(v, float) for v in (boxes_a, boxes_b))
+    for v in (a, b):
+        if v.size and (v.shape[1:] != (4,) or not np.isfinite(v).all() or v[:, 2:].min() < 0):
+            raise ValueError(
+                f"boxes {v.shape} must be (n, 4), without NaN, infinity or negative width, height."
+            )
+    a, b = a.reshape(-1, 4), b.reshape(-1, 4)  # [] is (0,)
     low = np.maximum(a[:, None, :2], b[:, :2])
     high = np.minimum((a[:, :2] + a[:, 2:])[:, None], b[:, :2] + b[:, 2:])
     inter = np.clip(high - low, 0, None).prod(2)
@@ -378,8 +417,10 @@ def check(source, schema=None, sizes=None) -> list[Finding]:
     Returns:
         Findings, empty if all is well.
 
-    Raises FileNotFoundError, and ValueError for `sizes` that are none.
+    Raises FileNotFoundError, and ValueError for a `schema` or `sizes` that are none.
     """
+    if schema and not isinstance(schema, dict):
+        raise ValueError(f"schema is {short(schema)}, not what read_schema returns.")
     for name, size in (sizes or {}).items():
         if np.shape(size) != (2,) or not all(_number(v) and v > 0 for v in size):
             raise ValueError(f"{name!r} has size {size!r}: give (width, height), both positive")
@@ -491,10 +532,12 @@ def compare(a, b, gate=0.5) -> Agreement:
 
     Boxes of a picture are matched one to one for the largest sum of IoU (Hungarian method, Kuhn
     1955), pairs below `gate` never. A checkbox counts as the set of its ticks, a missing value as
-    unticked. Raises ValueError for a broken shape.
+    unticked. Raises ValueError for a broken shape, or for anything but lists.
     """
     sides = {}
     for side, pictures in enumerate((a, b)):
+        if not isinstance(pictures, list):
+            raise ValueError(f"{short(pictures)} is no list of Picture, as read_via returns it.")
         for p in pictures:
             sides.setdefault(p.filename, ([], []))[side].extend(p.regions)
     pairs, only_a, only_b = [], [], []
@@ -523,8 +566,11 @@ def _category(value):
 def cohen_kappa(a, b) -> float:
     """Cohen's kappa of two equally long lists of labels (Cohen 1960, 10.1177/001316446002000104).
 
-    NaN where it is undefined: for empty lists, or one constant label on both sides.
+    NaN where it is undefined: for empty lists, or one constant label on both sides. Raises
+    ValueError for lists that are not equally long.
     """
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} labels: the lists must be equally long.")
     a, b = np.asarray(a, str), np.asarray(b, str)
     chance = sum(np.mean(a == c) * np.mean(b == c) for c in {*a, *b})
     return float((np.mean(a == b) - chance) / (1 - chance)) if len(a) and chance < 1 else math.nan

@@ -42,6 +42,9 @@ def annotate(pictures, schema, path, scale=12):
         OSError: `path` cannot be written.
         ImportError: jupyter-bbox-widget is not installed.
     """
+    if not isinstance(pictures, dict):
+        kind = type(pictures).__name__
+        raise ValueError(f"pictures is a {kind}: a dict {{file name: picture}} is needed.")
     if not pictures:
         raise ValueError("There are no pictures to annotate: the dict is empty.")
     pictures = {name: np.asarray(picture) for name, picture in pictures.items()}

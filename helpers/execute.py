@@ -70,6 +70,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def main() -> None:
+    """Raises SystemExit, with the message, for a notebook that is missing, damaged or fails."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--in-place", action="store_true", help="store the outputs in the notebooks"
@@ -79,7 +80,7 @@ def main() -> None:
     for path in arguments.notebooks:
         try:
             execute(path, arguments.in_place)
-        except CellExecutionError as error:
+        except (CellExecutionError, OSError, ValueError) as error:
             sys.exit(f"{path.name} stopped:\n{error}")
     if not arguments.in_place:
         print("\nOpen these in a browser:")

@@ -3,8 +3,8 @@
 A writer takes the pictures of `helpers.annotations`, with the class of a region in its attribute
 "label", and `sizes`, {file name: (width, height)} in pixels. It checks first, raises
 AnnotationError with every finding, and replaces its target as a whole or not at all.
-A reader returns pictures with rect regions; it raises AnnotationError for damaged content and
-FileNotFoundError for a missing file.
+A file or folder that cannot be written is an OSError. A reader returns pictures with rect regions;
+it raises AnnotationError for damaged content and FileNotFoundError for a missing file.
 """
 
 import re
@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from helpers.annotations import (
     AnnotationError, Finding, Picture, Region, bounding_box, check, parse, read_text, reading,
-    to_json, write_text,
+    to_json, write_text, writing,
 )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def read_voc(folder) -> list[Picture]:
     """Read file names, boxes and labels of a Pascal VOC folder, in the order of its file names."""
     pictures, paths = [], sorted(Path(folder).glob("*.xml"))
     if not paths:
-        raise FileNotFoundError(f"no .xml files in {folder}")
+        raise FileNotFoundError(f"There are no .xml files in {folder}. Check the path.")
     for path in paths:
         with reading(path, "Pascal VOC file"):
             if "<!DOCTYPE" in (text := read_text(path)):  # its entities can grow without bound
@@ -187,9 +187,15 @@ def _write_folder(folder, files):
     folder, names = Path(folder), {name.casefold() for name, _ in files}
     if len(names) < len(files):
         raise ValueError("two pictures would share one label file: rename one of them")
-    there = {p.name for p in folder.iterdir()} if folder.exists() else set()
+    with writing(folder):
+        there = {p.name for p in folder.iterdir()} if folder.exists() else set()
     if others := there - {name for name, _ in files}:  # never delete what somebody else put there
         raise FileExistsError(f"{folder} also holds {short(sorted(others))}: choose a new folder")
+    with writing(folder):
+        _replace_folder(folder, files)
+
+
+def _replace_folder(folder, files):
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=".export_") as beside:
         new, old = Path(beside, "new"), Path(beside, "old")

@@ -65,6 +65,9 @@ class GradCAM:
     def __init__(self, model: keras.Model, layer: str | None = None, method: str = "gradcam"):
         if method not in METHODS:
             raise ValueError(f"No method '{method}'; there are: {', '.join(METHODS)}.")
+        if not isinstance(model, keras.Model):
+            kind = type(model).__name__
+            raise ValueError(f"model is a {kind}, no Keras model; Run.network gives a run's.")
         if keras.backend.backend() != "tensorflow":
             raise ValueError("GradCAM needs Keras on TensorFlow: KERAS_BACKEND=tensorflow.")
         self.layer, self.method, self._model = layer, method, model
@@ -92,10 +95,14 @@ class GradCAM:
             pictures.
 
         Raises:
-            ValueError: pictures or class indices of another form; indices out of range; NaN or
-                infinity in the pictures, in the weights or on the way.
+            ValueError: pictures, class indices or a batch size of another form; indices out of
+                range; NaN or infinity in the pictures, in the weights or on the way.
         """
         images = np.asarray(images)
+        if images.dtype.kind not in "biuf":
+            raise ValueError(f"images are {images.dtype}; real numbers are needed.")
+        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise ValueError(f"batch_size = {batch_size!r}: a whole number from 1 on is needed.")
         want = self._picture_shape or (None, None, None)
         if images.ndim != 4 or any(a not in (None, b) for a, b in zip(want, images.shape[1:])):
             raise ValueError(
@@ -228,8 +235,9 @@ def _find(outputs, name):
     paths = [name] if name in paths else paths
     if len(paths) != 1:
         problem = "the name of several layers" if paths else "no layer with height and width"
-        listed = ", ".join(paths or spatial) or "none"
-        raise ValueError(f"'{name}' is {problem}; these are: {listed}.")
+        those = list(paths or spatial)
+        count = f"the last ten of {len(those)}" if len(those) > 10 else "these"
+        raise ValueError(f"'{name}' is {problem}; {count} are: {', '.join(those[-10:]) or 'none'}.")
     return paths[0], spatial[paths[0]]
 
 
@@ -252,13 +260,33 @@ def normalise(maps: np.ndarray, common: bool = False) -> np.ndarray:
 
     Each is divided by its own maximum, which shows a faint map as brightly as a strong one; or, if
     `common`, all by the highest of all, so that strength can be compared.
+
+    Raises ValueError for another shape, NaN, infinity or negative values.
     """
+    maps = np.asarray(maps)
+    if maps.ndim != 3:
+        raise ValueError(f"maps {maps.shape} must be (N, h, w); one map is maps[None].")
+    check_values(maps)
     highest = maps.max(axis=None if common else (1, 2), keepdims=True, initial=0)
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
 
 
+def check_values(maps) -> None:
+    """Raise ValueError for maps (N, h, w) with NaN, infinity or a negative value."""
+    for i in np.flatnonzero(~((maps >= 0) & np.isfinite(maps)).all(axis=(1, 2))):
+        raise ValueError(
+            f"Map {i} holds NaN, infinity or a negative value. Check the network's weights; "
+            "np.maximum(maps, 0) keeps the positive evidence."
+        )
+
+
 def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, pixel centres aligned (no shift): (N, h, w) to float32 (N, *size)."""
+    """Bilinear, pixel centres aligned (no shift): (N, h, w) to float32 (N, *size).
+
+    Raises ValueError for a size that is not (height, width).
+    """
+    if np.shape(size) != (2,):
+        raise ValueError(f"size = {size!r}: (height, width) in pixels is needed.")
     return tf.image.resize(maps[..., None], size).numpy()[..., 0]
 
 
@@ -275,7 +303,16 @@ def overlay(
 
     Returns:
         uint8 (H, W, 3), RGB. OpenCV's colour maps are BGR; shown as RGB, hot would turn blue.
+
+    Raises:
+        ValueError: a picture or a map of another form.
     """
+    image, heat = np.asarray(image), np.asarray(heat)
+    if image.dtype != np.uint8 or image.shape != (*heat.shape, 3) or not np.isfinite(heat).all():
+        raise ValueError(
+            f"image {image.dtype} {image.shape} and heat {heat.shape} must be uint8 (H, W, 3) and "
+            "(H, W) without NaN; upsample brings maps to the size of the picture."
+        )
     levels = np.round(255 * np.clip(heat, 0, 1)).astype(np.uint8)
     colors = cv2.cvtColor(cv2.applyColorMap(levels, colormap), cv2.COLOR_BGR2RGB)
     return cv2.addWeighted(np.ascontiguousarray(image), 1 - strength, colors, strength, 0)

@@ -86,7 +86,20 @@ QUICK = Recipe(
     flip=False, shift=0.0, erase=0.0, depth=11, batch_norm_momentum=0.9,
 )  # fmt: skip
 
+MOST_EPOCHS = 1000
+MOST_SEED = 2**32 - 1  # of NumPy's and of Keras' generators
 RECIPES = {recipe.name: recipe for recipe in (COURSE, MODERN, QUICK)}
+
+
+def whole_number(name: str, value, least: int, most: int) -> int:
+    """The number in a form field, an environment variable or an argument.
+
+    Raises:
+        ValueError: no whole number, such as True, 2.5 or "ten", or one out of range.
+    """
+    if not str(value).isdecimal() or not least <= int(value) <= most:
+        raise ValueError(f"{name} = {value!r}: a whole number from {least} to {most} is needed.")
+    return int(value)
 
 
 def planned(name: str, epochs: int | None) -> tuple[Recipe, int]:
@@ -96,13 +109,11 @@ def planned(name: str, epochs: int | None) -> tuple[Recipe, int]:
     same run. One that ends at zero is laid out anew: fewer epochs are a complete shorter run.
 
     Raises:
-        ValueError: an unknown recipe, or no positive number of epochs.
+        ValueError: an unknown recipe, or epochs that are no whole number from 1 to 1000.
     """
     if name not in RECIPES:
         raise ValueError(f"RECIPE = {name!r} is unknown; it is one of {', '.join(RECIPES)}.")
     recipe = RECIPES[name]
-    epochs = recipe.epochs if epochs is None else epochs
-    if epochs < 1:
-        raise ValueError(f"EPOCHS = {epochs}: a whole number from 1 on is needed.")
+    epochs = recipe.epochs if epochs is None else whole_number("EPOCHS", epochs, 1, MOST_EPOCHS)
     cut = isinstance(recipe.learning_rate, InverseTimeDecay) and epochs <= recipe.epochs
     return (recipe if cut else recipe.over(epochs)), epochs

@@ -109,7 +109,7 @@ def main() -> None:
             train(**arguments)
         else:
             print(f"Recorded in {record(**arguments)}")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         sys.exit(str(error))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from helpers.recipes import QUICK, Recipe, planned
+from helpers.recipes import MOST_EPOCHS, MOST_SEED, QUICK, Recipe, planned, whole_number
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "saved_models"
@@ -60,16 +60,16 @@ def configure(
     named never falls back to another.
 
     Raises:
-        ValueError: an unknown mode or recipe, a bad number, a mode that does not fit the data.
+        ValueError: an unknown mode or recipe, a bad number, a mode that does not fit the data, a
+            recorded run that is damaged.
         FileNotFoundError: "recorded" where no run is recorded.
     """
-    mode = os.environ.get("COURSE_MODE") or mode
-    epochs = os.environ.get("COURSE_EPOCHS") or epochs
+    name, mode = _overridden("MODE", mode)
     if mode not in MODES:
-        raise ValueError(f"MODE = '{mode}' is unknown; it is one of {', '.join(MODES)}.")
-    for name, value, least in (("EPOCHS", epochs, 1), ("SEED", seed, 0)):
-        if not str(value).isdecimal() or int(value) < least:
-            raise ValueError(f"{name} = {value!r}: a whole number from {least} on is needed.")
+        raise ValueError(f"{name} = '{mode}' is unknown; it is one of {', '.join(MODES)}.")
+    epochs = whole_number(*_overridden("EPOCHS", epochs), 1, MOST_EPOCHS)
+    seed = whole_number("SEED", seed, 0, MOST_SEED)
+    plan, epochs = planned(recipe, epochs)
     if mode == "auto":
         mode = _choose_mode(data, RECORDED / recipe)
     if mode == "quick" and data not in ("auto", "synthetic"):
@@ -78,7 +78,8 @@ def configure(
         )
     if mode == "recorded" and data == "synthetic":
         raise ValueError("MODE = 'recorded' shows CIFAR-10; for DATA = 'synthetic' choose 'quick'.")
-    plan, epochs = (QUICK, QUICK.epochs) if mode == "quick" else planned(recipe, int(epochs))
+    if mode == "quick":
+        plan, epochs = QUICK, QUICK.epochs
     if mode == "recorded" and not (RECORDED / recipe / "run.json").is_file():
         raise FileNotFoundError(
             f"No run is recorded in saved_models/{recipe}; choose MODE = 'full'."
@@ -94,7 +95,13 @@ def configure(
 
         drive.mount("/content/drive")  # does nothing if it is mounted already
     folder = Path(folder or f"runs/{plan.name}_{plan.epochs}_seed{seed}")
-    return Settings(mode, data, plan, epochs, int(seed), folder)
+    return Settings(mode, data, plan, epochs, seed, folder)
+
+
+def _overridden(name, value):
+    """Name and value of a form field, or of the environment variable that overrides it."""
+    variable = f"COURSE_{name}"
+    return (variable, os.environ[variable]) if os.environ.get(variable) else (name, value)
 
 
 def _choose_mode(data: str, folder: Path) -> str:
@@ -102,7 +109,14 @@ def _choose_mode(data: str, folder: Path) -> str:
         return "quick"
     real = data != "auto" or in_colab() or _cifar10_at_hand()
     recorded = real and (folder / "run.json").is_file()
-    if recorded and json.loads((folder / "run.json").read_text())["complete"]:
+    try:
+        complete = recorded and json.loads((folder / "run.json").read_text())["complete"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"saved_models/{folder.name}/run.json is damaged ({error}): restore it with "
+            "git checkout, or choose MODE = 'full'."
+        ) from error
+    if complete:
         return "recorded"
     if gpu_names():
         return "full"

@@ -8,9 +8,12 @@ like one left alone.
 import csv
 import hashlib
 import json
+import os
+import re
 import sys
 import time
 import zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from IPython.display import display
 from helpers import devices, optimizers
 from helpers.augment import Augment
 from helpers.data import Dataset
-from helpers.recipes import Recipe
+from helpers.recipes import MOST_SEED, Recipe, whole_number
 from helpers.resnet import resnet_v2
 from helpers.runtime import environment, replacing
 
@@ -55,9 +58,14 @@ class Run:
         return [row for row in self.log if self.checkpoint(row["epoch"]).is_file()]
 
     def checkpoint(self, epoch: int | None = None) -> Path:
-        """The file with the weights of an epoch; of the one that counts, by default."""
-        epoch = epoch or self.chosen["epoch"]
-        return self.folder / checkpoint_name(self.info["recipe"]["depth"], epoch)
+        """The file with the weights of an epoch; of the one that counts, by default.
+
+        Raises ValueError for an epoch that the log does not have.
+        """
+        epoch = self.chosen["epoch"] if epoch is None else epoch
+        if epoch not in [row["epoch"] for row in self.log]:
+            raise ValueError(f"epoch = {epoch!r}: the log has the epochs 1 to {len(self.log)}.")
+        return self.folder / checkpoint_name(self.info["recipe"]["depth"], int(epoch))
 
     def network(self, epoch: int | None = None) -> keras.Model:
         """The network with the weights of an epoch, by default of the one that counts.
@@ -67,15 +75,15 @@ class Run:
 
         Raises:
             FileNotFoundError: the checkpoint is gone.
-            ValueError: it is damaged, or not the file that was scored.
+            ValueError: no such epoch; its checkpoint is damaged, or not the file that was scored.
         """
         path, scores = self.checkpoint(epoch), self.info.get("scores", {})
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone; train again, or restore the file.")
         if (
             scores
-            and path == self.checkpoint(scores["epoch"])
-            and _sha256(path) != scores["sha256"]
+            and path == self.checkpoint(scores.get("epoch"))
+            and _sha256(path) != scores.get("sha256")
         ):
             raise ValueError(
                 f"{path} is not the file whose scores run.json tells (its SHA-256 differs): "
@@ -85,7 +93,8 @@ class Run:
         try:
             model.load_weights(path)  # not load_model: weights outlive versions of Keras
         except Exception as error:  # zip, HDF5 and Keras each have their own
-            raise ValueError(f"{path} is damaged ({error}); restore it, or train again.") from error
+            what = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path} is damaged ({what}); restore it, or train again.") from error
         return model
 
     def lines(self) -> list[str]:
@@ -231,6 +240,23 @@ class Trainer:
         )
 
 
+@contextmanager
+def _enough_memory():
+    """One error for the many ways in which backends say that memory ran out."""
+    try:
+        yield
+    except Exception as error:
+        told = f"{type(error).__name__} {error}"
+        if not re.search("MemoryError|resource_?exhausted|out.of.memory", told, re.IGNORECASE):
+            raise
+        raise MemoryError(
+            "The GPU or the machine ran out of memory. Restart the runtime, which frees what "
+            "earlier cells hold, and run this again; or train with a smaller batch, "
+            "dataclasses.replace(recipe, batch_size=64). Finished epochs are kept."
+        ) from error
+
+
+@_enough_memory()
 def train(
     recipe: Recipe, dataset: Dataset, folder, seed: int = 0, epochs: int | None = None,
     precision: str = "float32",
@@ -250,17 +276,19 @@ def train(
         The run. Every epoch's line is printed, also those finished earlier.
 
     Raises:
-        ValueError: more epochs than the recipe's schedule has; an unknown precision; the folder
-            holds a run of another recipe, seed, precision or data, or one that left no state to go
-            on from.
-        OSError: an epoch could not be written; what was written before is intact.
+        ValueError: more epochs than the recipe's schedule has; no whole number for epochs or seed;
+            an unknown precision; the folder holds a run of another recipe, seed, precision or data,
+            or one that left no state to go on from.
+        OSError: the folder, or an epoch, cannot be written; what was written before is intact.
+        MemoryError: no memory left, on the GPU or off it.
     """
     folder, epochs = Path(folder), recipe.epochs if epochs is None else epochs
-    if not 0 < epochs <= recipe.epochs:
+    if not str(epochs).isdecimal() or not 0 < int(epochs) <= recipe.epochs:
         raise ValueError(
-            f"epochs = {epochs}: recipe {recipe.name} is laid out for 1 to {recipe.epochs}; "
-            f"recipe.over({epochs}) lays it out anew."
+            f"epochs = {epochs!r}: recipe {recipe.name} is laid out for 1 to {recipe.epochs}; "
+            "recipe.over(epochs) lays it out anew."
         )
+    epochs, seed = int(epochs), whole_number("seed", seed, 0, MOST_SEED)
     identity = {
         "recipe": recipe.as_dict(), "seed": seed, "precision": precision, "data": dataset.source,
     }  # fmt: skip
@@ -322,21 +350,29 @@ def _one_hot(labels, classes=10):
 
 
 def _check_folder(folder, identity):
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):  # told now, not after an epoch
+        raise OSError(f"{folder} cannot be written. Choose another run folder.")
     if not (folder / "run.json").is_file():
         return
     try:  # the log may be damaged: the state holds it too, and the next epoch writes it anew
-        info = json.loads((folder / "run.json").read_text())
-    except ValueError as error:
+        there = _settings(json.loads((folder / "run.json").read_text()))
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / 'run.json'} is damaged ({error}), so the run cannot be told from another. "
             "Choose another run folder, or restore the file."
         ) from error
-    for key, value in identity.items():
-        if info.get(key) != json.loads(json.dumps(value)):
+    for key, value in _settings(identity).items():
+        if there.get(key) != json.loads(json.dumps(value)):
             raise ValueError(
-                f"{folder} holds a run with {key} = {info.get(key)}, not {value}. "
+                f"{folder} holds a run with {key} = {there.get(key)}, not {value}. "
                 "Choose another run folder, or the same settings to go on with that run."
             )
+
+
+def _settings(info):
+    """What run.json tells, the recipe's settings beside the others, "recipe" being its name."""
+    return {**info, **info["recipe"], "recipe": info["recipe"]["name"]}
 
 
 def _restore(folder, variables) -> list[dict]:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from scipy.stats import rankdata
 
-from helpers.gradcam import GradCAM
+from helpers.gradcam import GradCAM, check_values
 from helpers.resnet import PIXEL_MEAN
 
 MEAN_COLOR = tuple(255 * mean for mean in PIXEL_MEAN)  # the course's network sees it as zero
@@ -271,7 +271,7 @@ def faithfulness(
         f"images {images.shape}, maps {maps.shape}, classes {classes.dtype} {classes.shape} must "
         "be (N, H, W, C), (N, h, w) and int (N,), h and w divide H and W, N, orders above 0.",
     )  # fmt: skip
-    _check_values(maps)
+    check_values(maps)
     rng, cells = np.random.default_rng(seed), maps[0].size
     cell_height, cell_width = np.floor_divide(images.shape[1:3], maps.shape[1:])
     baseline = np.broadcast_to(np.float32(baseline), images.shape)
@@ -423,7 +423,7 @@ def _layers(model):
 def _maps(maps_of, images, classes):
     maps = np.asarray(maps_of(images, classes))
     _require(maps.ndim == 3 and maps.size, f"The maps are {maps.shape}, not (N, h, w).")
-    _check_values(maps)
+    check_values(maps)
     return maps
 
 
@@ -458,20 +458,12 @@ def _checked(maps, masks):
         f"maps {maps.shape} and masks {masks.shape} must be of one shape (N, H, W), N at least 1; "
         "gradcam.upsample brings maps to the size of the pictures.",
     )
-    _check_values(maps)
+    check_values(maps)
     _require(
         masks.dtype == bool and masks.any(axis=(1, 2)).all(),
         "masks must be bool with a true pixel in every picture; leave out pictures without a box.",
     )
     return maps, masks
-
-
-def _check_values(maps):
-    for i in np.flatnonzero(~((maps >= 0) & np.isfinite(maps)).all(axis=(1, 2))):
-        raise ValueError(
-            f"Map {i} holds NaN, infinity or a negative value. Check the network's weights; "
-            "np.maximum(maps, 0) keeps the positive evidence."
-        )
 
 
 def _require(condition, message):

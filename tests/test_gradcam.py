@@ -462,7 +462,7 @@ def test_unknown_method_lists_the_valid_ones(model):
 
 @pytest.mark.parametrize("layer", ["feature", "pooled", "logits"])
 def test_unsuitable_layer_lists_the_valid_ones(model, layer):
-    message = f"'{layer}' is no layer with height and width.*stage1_block1_add.*features"
+    message = f"'{layer}' is no layer with height and width; the last ten of .*block1_add.*features"
     with pytest.raises(ValueError, match=message):
         gradcam.GradCAM(model, layer)
 

@@ -126,7 +126,7 @@ def test_finished_run_is_printed_again_not_trained_again(run, scenes, capsys):
 def test_other_seed_data_or_recipe_is_refused(run, scenes):
     with pytest.raises(ValueError, match="with seed = 0, not 1.*another run folder"):
         training.train(RECIPE, scenes, run.folder, seed=1)
-    with pytest.raises(ValueError, match="with recipe = .*another run folder"):
+    with pytest.raises(ValueError, match="with l2 = 0.0001, not 0.0.*another run folder"):
         training.train(dataclasses.replace(RECIPE, l2=0.0), scenes, run.folder)
     with pytest.raises(ValueError, match="with data = synthetic stand-in, not other"):
         training.train(RECIPE, dataclasses.replace(scenes, source="other"), run.folder)

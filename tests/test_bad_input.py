@@ -1,0 +1,907 @@
+"""The catalogue of bad days: what goes wrong, and the one message that must come back.
+
+A case prepares a bad day in an empty folder and makes a call that cannot succeed. The call has to
+raise one exception, of exactly the type that its docstring promises; the message names the thing
+and a way out, is short, tells no paths but the reader's own; and no file has changed.
+"""
+
+import ast
+import dataclasses
+import email
+import errno
+import hashlib
+import inspect
+import io
+import json
+import math
+import os
+import pickle
+import re
+import shutil
+import socket
+import struct
+import sys
+import types
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
+from functools import partial as call
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from records import GOOD, rect
+
+from helpers import (
+    annotations, annotator, data, execute, exports, gradcam, reference, runtime, training, trust,
+)  # fmt: skip
+from helpers.annotations import HEADER, AnnotationError, Picture
+from helpers.recipes import QUICK
+from helpers.resnet import resnet_v2
+
+RECIPE = dataclasses.replace(QUICK, name="tiny", epochs=2, batch_size=90)
+SCHEMA = annotations.read_schema(runtime.ROOT / "images/annotations/via_attributes.json")
+LONGEST = 400  # characters of a message; the reader's own folder not counted
+
+
+class Case(NamedTuple):
+    name: str
+    error: type
+    thing: str  # in the message: what is wrong
+    way_out: str  # in the message: what to do
+    day: Callable  # of a Day: prepares it, returns the call that must fail
+
+
+class Day:
+    """An empty folder, and the means to make a bad day of it."""
+
+    def __init__(self, folder, patch, run, scenes, network):
+        self.folder, self.patch, self.run, self.scenes = folder, patch, run, scenes
+        self.network, self.pictures = network, scenes.x_test[:6]
+
+    # Files
+
+    def file(self, name, content=b""):
+        path = self.folder / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def subfolder(self, name):
+        (self.folder / name).mkdir()
+        return self.folder / name
+
+    def picture(self, name, array):
+        Image.fromarray(array).save(self.folder / name)
+        return self.folder / name
+
+    def npz(self, **changes):
+        """A small copy of CIFAR-10 with some arrays changed, or left out where None."""
+        arrays = {}
+        for part, count in (("train", 200), ("test", 100)):
+            arrays[f"x_{part}"] = np.zeros((count, 32, 32, 3), np.uint8)
+            arrays[f"y_{part}"] = np.arange(count) % 10
+        arrays |= changes
+        path = self.folder / "copy.npz"
+        np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+        return str(path)
+
+    def run_with(self, **contents):
+        """A copy of a run of one epoch, with some files replaced, or removed where None."""
+        folder = self.folder / "run"
+        shutil.copytree(self.run.folder, folder)
+        for name, content in contents.items():
+            path = {"info": "run.json", "log": "training_log.csv", "state": "state_001.npz",
+                    "weights": self.run.checkpoint().name}[name]  # fmt: skip
+            (folder / path).unlink()
+            if content is not None:
+                self.file(f"run/{path}", content)
+        return folder
+
+    def via(self, *rows, encoding="utf-8"):
+        return self.file("via.csv", "\n".join([HEADER, *rows]).encode(encoding))
+
+    def bomb(self):
+        """A pickle that leaves a file behind where it is unpickled."""
+        return pickle.dumps(Bomb(str(self.folder / "unpickled")))
+
+    def lambda_model(self):
+        """A model file whose Lambda layer leaves a file behind where it is called."""
+        mark, path = self.folder / "called", self.folder / "lambda.keras"
+
+        def leave_a_mark(x):
+            mark.touch()
+            return x
+
+        layer = keras.layers.Lambda(leave_a_mark, output_shape=(32, 32, 3))
+        keras.Sequential([keras.Input((32, 32, 3)), layer]).save(path)
+        mark.unlink(missing_ok=True)
+        return path.read_bytes()
+
+    # The machine
+
+    def configure(self, *form, gpu=False, recorded=None, **environment):
+        """The configuration cell on a machine without CIFAR-10, and with what is named."""
+        for name in ("COURSE_MODE", "COURSE_EPOCHS", "CIFAR10_NPZ"):
+            self.patch.delenv(name, raising=False)
+        for name, value in environment.items():
+            self.patch.setenv(name, value)
+        self.patch.setattr(runtime, "gpu_names", lambda: ["NVIDIA T4"] if gpu else [])
+        self.patch.setattr(runtime, "_cifar10_at_hand", lambda: recorded is not None)
+        self.patch.setattr(runtime, "RECORDED", self.folder)
+        if recorded is not None:
+            self.subfolder("course")
+            self.file("course/run.json", recorded)
+        return call(runtime.configure, *form)
+
+    def download(self, answer=None, length=None):
+        """Keras' download of CIFAR-10: without a network, or with a server's wrong answer."""
+        cache = self.folder.parent / f"{self.folder.name}_keras"  # Keras throws away what is wrong
+        (cache / "datasets").mkdir(parents=True)
+        (cache / "datasets/cifar-10-batches-py-target_archive").write_bytes(b"half an archive")
+        self.patch.setattr("keras.src.backend.config.keras_home", lambda: str(cache))
+        self.patch.delenv("CIFAR10_NPZ", raising=False)
+
+        def no_network(*_, **__):
+            raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+        def urlopen(*_, **__):
+            body = io.BytesIO(answer)
+            header = f"Content-Length: {length or len(answer)}\n\n"
+            body.info = lambda: email.message_from_string(header)
+            return body
+
+        self.patch.setattr(socket, "getaddrinfo", no_network)
+        if answer is not None:
+            self.patch.setattr(urllib.request, "urlopen", urlopen)
+        return call(data.load, "cifar10")
+
+    def full_disk(self):
+        def full(path, *_, **__):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.patch.setattr(Path, "write_text", full)
+        self.patch.setattr(keras.Model, "save", full)
+
+    def read_only(self):
+        """As root may write anywhere, the answer to "may I?" is replaced."""
+        self.patch.setattr(os, "access", lambda path, mode: False)
+
+    def colab(self, **modules):
+        self.patch.setitem(sys.modules, "google", types.ModuleType("google"))
+        self.patch.setitem(sys.modules, "google.colab", types.SimpleNamespace(**modules))
+
+    # Calls
+
+    def train(self, folder="run", **arguments):
+        return call(training.train, **{
+            "recipe": RECIPE, "dataset": self.scenes, "folder": self.folder / folder, **arguments,
+        })  # fmt: skip
+
+    def train_with(self, step):
+        """A training whose step is replaced."""
+        self.patch.setattr(keras.Model, "fit", step)
+        return self.train()
+
+    def explain(self, images=None, *classes, **options):
+        images = self.pictures if images is None else images
+        return call(gradcam.GradCAM(self.network), images, *classes, **options)
+
+    def annotate(self, pictures="given", path="mine.csv", **options):
+        pictures = {"a.png": self.pictures[0]} if pictures == "given" else pictures
+        return call(annotator.annotate, pictures, SCHEMA, self.folder / path, **options)
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+# What is inside the bad files
+
+GREY16 = (np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64)
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
+ROW = 'a.png,-1,"{}",1,0,"{""name"":""rect"",""x"":1,""y"":2,""width"":3,""height"":4}","{}"'
+PROJECT = '{"a.png-1":{"filename":"a.png","size":-1,"regions":[],"file_attributes":{}}}'
+LOG = "epoch,lr,loss,acc,val_loss,val_acc,seconds\n"
+
+
+def encoded(kind, array=NOISE, **options):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, kind, **options)
+    return file.getvalue()
+
+
+def zipped(**members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def huge_png(side=50_000):
+    """Its header promises 7.5 GB of pixels."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def huge_npz(day):
+    """Its table of contents promises 4 GB per array."""
+    path = Path(day.npz())
+    content = bytearray(path.read_bytes())
+    for entry in re.finditer(b"PK\x01\x02", bytes(content)):
+        content[entry.start() + 24 : entry.start() + 28] = struct.pack("<I", 2**32 - 2)
+    path.write_bytes(content)
+    return str(path)
+
+
+def damaged_npz(day):
+    """Whole at both ends, with wrong bytes in the middle of the compressed pixels."""
+    path = Path(day.npz(x_train=np.resize(NOISE, (200, 32, 32, 3))))
+    with np.load(path) as arrays:
+        np.savez_compressed(path, **arrays)
+    content = bytearray(path.read_bytes())
+    content[5000:5099] = bytes(99)
+    path.write_bytes(content)
+    return str(path)
+
+
+def npy_named_npz(day):
+    np.save(day.folder / "copy", NOISE)
+    return str((day.folder / "copy.npy").rename(day.folder / "copy.npz"))
+
+
+def out_of_memory(*_, **__):
+    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
+def out_of_memory_on_jax(*_, **__):
+    raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+
+
+def out_of_memory_in_numpy(*_, **__):
+    np.empty(2**60, np.uint8)
+
+
+def one_step(*_, **__):
+    return types.SimpleNamespace(history={"loss": [1.0], "acc": [0.5]})
+
+
+def one_map(value=1.0, size=32):
+    return np.full((1, size, size), value)
+
+
+def mask(value=True, size=32):
+    return np.full((1, size, size), value)
+
+
+# fmt: off
+load, load_picture, read_via = data.load, data.load_picture, annotations.read_via
+nan = math.nan
+
+PICTURES = [
+    Case("no such picture", FileNotFoundError, "There is no file", "upload the picture",
+         lambda d: call(load_picture, d.folder / "cat.png")),
+    Case("a folder of pictures", FileNotFoundError, "There is no file", "Check the path",
+         lambda d: call(load_picture, d.subfolder("cats"))),
+    Case("an address of the web", FileNotFoundError, "example.org", "upload the picture",
+         lambda d: call(load_picture, "https://example.org/cat.jpg")),
+    Case("no bytes", ValueError, "cat.png", "as PNG or JPEG",
+         lambda d: call(load_picture, d.file("cat.png"))),
+    Case("text named .png", ValueError, "cat.png", "as PNG or JPEG",
+         lambda d: call(load_picture, d.file("cat.png", "miaow"))),
+    Case("half a JPEG", ValueError, "cat.jpg", "as PNG or JPEG",
+         lambda d: call(load_picture, d.file("cat.jpg", encoded("JPEG")[:3000]))),
+    Case("half a PNG", ValueError, "cat.png", "as PNG or JPEG",
+         lambda d: call(load_picture, d.file("cat.png", encoded("PNG")[:2000]))),
+    Case("a telephone's HEIC", ValueError, "IMG_1.jpg", "as PNG or JPEG",
+         lambda d: call(load_picture, d.file("IMG_1.jpg", HEIC))),
+    Case("a drawing", ValueError, "logo.svg", "as PNG or JPEG",
+         lambda d: call(load_picture, d.file("logo.svg", SVG))),
+    Case("PostScript, which is a program", ValueError, "cat.eps", "as PNG or JPEG",
+         lambda d: call(load_picture, d.file("cat.eps", POSTSCRIPT))),
+    Case("a zip named .png", ValueError, "cat.png", "as PNG or JPEG",
+         lambda d: call(load_picture, d.file("cat.png", zipped(cat="")))),
+    Case("a pickle named .png", ValueError, "cat.png", "as PNG or JPEG",
+         lambda d: call(load_picture, d.file("cat.png", d.bomb()))),
+    Case("a decompression bomb", ValueError, "2500000000 pixels", "no larger than a camera",
+         lambda d: call(load_picture, d.file("cat.png", huge_png()))),
+    Case("16 bits of grey", ValueError, "more than 8 bits", "8 bits",
+         lambda d: call(load_picture, d.picture("xray.png", GREY16))),
+    Case("floating-point pixels", ValueError, "more than 8 bits", "8 bits",
+         lambda d: call(load_picture, d.picture("depth.tiff", GREY16.astype(np.float32)))),
+]
+
+DATA_SETS = [
+    Case("another data set", ValueError, "DATA = 'cifar100'", "DATA = 'synthetic'",
+         lambda d: call(load, "cifar100")),
+    Case("no such file", FileNotFoundError, "nowhere.npz", "DATA = 'synthetic'",
+         lambda d: call(load, str(d.folder / "nowhere.npz"))),
+    Case("a folder named .npz", FileNotFoundError, "copy.npz", "DATA = 'synthetic'",
+         lambda d: call(load, str(d.subfolder("copy.npz")))),
+    Case("the environment names no file", FileNotFoundError, "gone.npz", "CIFAR10_NPZ",
+         lambda d: d.patch.setenv("CIFAR10_NPZ", str(d.folder / "gone.npz")) or call(load)),
+    Case("an empty file", ValueError, "copy.npz", "DATA = 'synthetic'",
+         lambda d: call(load, str(d.file("copy.npz")))),
+    Case("a web page saved as data", ValueError, "copy.npz", "DATA = 'synthetic'",
+         lambda d: call(load, str(d.file("copy.npz", "<!DOCTYPE html>")))),
+    Case("half-downloaded", ValueError, "copy.npz", "DATA = 'synthetic'",
+         lambda d: call(load, str(d.file("copy.npz", Path(d.npz()).read_bytes()[:99_000])))),
+    Case("damaged in the middle", ValueError, "copy.npz", "DATA = 'synthetic'",
+         lambda d: call(load, damaged_npz(d))),
+    Case("one array named .npz", ValueError, "not a zip file", "x_train, y_train, x_test, y_test",
+         lambda d: call(load, npy_named_npz(d))),
+    Case("a pickle named .npz", ValueError, "copy.npz", "DATA = 'synthetic'",
+         lambda d: call(load, str(d.file("copy.npz", d.bomb())))),
+    Case("an array of objects", ValueError, "allow_pickle=False", "DATA = 'synthetic'",
+         lambda d: call(load, d.npz(x_test=np.array([Bomb(str(d.folder / "unpickled"))] * 100)))),
+    Case("a zip of other files", ValueError, "x_train is |S4", "DATA = 'synthetic'",
+         lambda d: call(load, str(d.file("copy.npz", zipped(
+             x_train="text", y_train="", x_test="", y_test=""))))),
+    Case("a zip bomb", ValueError, "unpacks to 17 GB", "DATA = 'synthetic'",
+         lambda d: call(load, huge_npz(d))),
+    Case("an array is missing", ValueError, "has no y_test", "DATA = 'synthetic'",
+         lambda d: call(load, d.npz(y_test=None))),
+    Case("channels first", ValueError, "x_train is uint8 (200, 3, 32, 32)", "(N, 32, 32, 3)",
+         lambda d: call(load, d.npz(x_train=np.zeros((200, 3, 32, 32), np.uint8)))),
+    Case("pixels from 0 to 1", ValueError, "x_test is float64", "uint8 (N, 32, 32, 3)",
+         lambda d: call(load, d.npz(x_test=np.zeros((100, 32, 32, 3))))),
+    Case("grey pictures", ValueError, "x_train is uint8 (200, 32, 32)", "(N, 32, 32, 3)",
+         lambda d: call(load, d.npz(x_train=np.zeros((200, 32, 32), np.uint8)))),
+    Case("labels 1 to 10", ValueError, "y_train does not hold", "ten labels 0 to 9",
+         lambda d: call(load, d.npz(y_train=np.arange(200) % 10 + 1))),
+    Case("class names for labels", ValueError, "y_train is <U3", "integer (200,)",
+         lambda d: call(load, d.npz(y_train=np.array(["cat"] * 200)))),
+    Case("a label too few", ValueError, "y_test is int64 (99,)", "integer (100,)",
+         lambda d: call(load, d.npz(y_test=np.zeros(99, int)))),
+    Case("too few to validate", ValueError, "y_train does not hold", "ten times each",
+         lambda d: call(load, d.npz(x_train=np.zeros((50, 32, 32, 3), np.uint8),
+                                    y_train=np.arange(50) % 10))),
+    Case("no network", ConnectionError, "could not be downloaded", "DATA = 'synthetic'",
+         lambda d: d.download()),
+    Case("a download that breaks off", ConnectionError, "retrieval incomplete", "CIFAR10_NPZ",
+         lambda d: d.download(b"half an archive", length=170_498_071)),
+    Case("a download with another hash", ConnectionError, "hash does not match", "CIFAR10_NPZ",
+         lambda d: d.download(b"another archive")),
+    Case("no drawn pictures", ValueError, "train = 0", "at least 100",
+         lambda d: call(data.synthetic, train=0)),
+    Case("a picture before the first", ValueError, "index = -1", "0 to 49",
+         lambda d: call(d.scenes.test_name, -1)),
+    Case("a picture after the last", ValueError, "index = 50", "0 to 49",
+         lambda d: call(d.scenes.test_name, 50)),
+    Case("the name of a real picture among drawn ones", ValueError, "cifar10_test_cat_0000.png",
+         "Names look like 'synthetic_test_disc_0000.png'",
+         lambda d: call(d.scenes.test_index, "cifar10_test_cat_0000.png")),
+    Case("no name", ValueError, "'None' names no test picture", "Names look like",
+         lambda d: call(d.scenes.test_index, None)),
+]
+
+FORM_FIELDS = [
+    Case("an unknown mode", ValueError, "MODE = 'fast'", "one of auto, recorded, full, quick",
+         lambda d: d.configure("fast")),
+    Case("an unknown mode in the environment", ValueError, "COURSE_MODE = 'fast'", "one of auto",
+         lambda d: d.configure("quick", COURSE_MODE="fast")),
+    Case("an unknown recipe", ValueError, "RECIPE = 'resnet'", "one of course, modern",
+         lambda d: d.configure("full", "auto", "resnet")),
+    Case("no recipe", ValueError, "RECIPE = None", "one of course, modern",
+         lambda d: d.configure("auto", "auto", None)),
+    *(Case(f"EPOCHS = {value!r}", ValueError, f"EPOCHS = {value!r}", "whole number from 1 to 1000",
+           lambda d, value=value: d.configure("full", "auto", "course", value))
+      for value in (0, -3, True, 2.5, nan, "ten", "", None, np.float64(50), 10**9)),
+    *(Case(f"COURSE_EPOCHS={value}", ValueError, f"COURSE_EPOCHS = '{value}'", "whole number",
+           lambda d, value=value: d.configure("full", COURSE_EPOCHS=value))
+      for value in ("ten", "0", "1.5", " ")),
+    *(Case(f"SEED = {value!r}", ValueError, f"SEED = {value!r}", "from 0 to 4294967295",
+           lambda d, value=value: d.configure("full", "auto", "course", 50, value))
+      for value in (-1, 0.5, False, "lucky", 2**32)),
+    Case("quick on real pictures", ValueError, "MODE = 'quick'", "choose MODE = 'full'",
+         lambda d: d.configure("quick", "cifar10")),
+    Case("recorded on drawn pictures", ValueError, "MODE = 'recorded'", "choose 'quick'",
+         lambda d: d.configure("recorded", "synthetic")),
+    Case("nothing is recorded", FileNotFoundError, "No run is recorded in saved_models/course",
+         "choose MODE = 'full'", lambda d: d.configure("recorded")),
+    Case("half a record", ValueError, "saved_models/course/run.json is damaged", "git checkout",
+         lambda d: d.configure("auto", recorded='{"complete": tr')),
+    Case("a record of something else", ValueError, "saved_models/course/run.json is damaged",
+         "git checkout", lambda d: d.configure("auto", recorded="[]")),
+]
+
+ANNOTATION_FILES = [
+    Case("no such file", FileNotFoundError, "There is no file", "Check the path",
+         lambda d: call(read_via, d.folder / "via.csv")),
+    Case("a folder", FileNotFoundError, "There is no file", "Check the path",
+         lambda d: call(read_via, d.subfolder("via"))),
+    Case("an empty file", AnnotationError, "the file is empty", "export it again",
+         lambda d: call(read_via, d.file("via.csv"))),
+    Case("UTF-16", AnnotationError, "'utf-8' codec", "save it as UTF-8",
+         lambda d: call(read_via, d.via(ROW, encoding="utf-16"))),
+    Case("Latin-1", AnnotationError, "'utf-8' codec", "save it as UTF-8",
+         lambda d: call(read_via, d.via(ROW.replace("a.png", "Bär.png"), encoding="latin-1"))),
+    Case("a spreadsheet's semicolons", AnnotationError, "unknown or missing columns", "line 1 must",
+         lambda d: call(read_via, d.file("via.csv", HEADER.replace(",", ";")))),
+    Case("a spreadsheet named .csv", AnnotationError, "via.csv: no valid VIA file", "Fix: ",
+         lambda d: call(read_via, d.file("via.csv", zipped(sheet="1")))),
+    Case("a picture named .csv", AnnotationError, "via.csv: no valid VIA file", "Fix: ",
+         lambda d: call(read_via, d.file("via.csv", encoded("PNG")))),
+    Case("a pickle named .json", AnnotationError, "via.json: no valid VIA file", "Fix: ",
+         lambda d: call(read_via, d.file("via.json", d.bomb()))),
+    Case("half a CSV", AnnotationError, "via.csv, row 3: damaged row", "export it again",
+         lambda d: call(read_via, d.via(ROW, ROW[:50]))),
+    Case("half a JSON", AnnotationError, "via.json: no valid VIA file", "export it again",
+         lambda d: call(read_via, d.file("via.json", PROJECT[:50]))),
+    Case("Python instead of JSON", AnnotationError, "row 2: damaged row", "json.dumps",
+         lambda d: call(read_via, d.via(ROW.replace('""', "'")))),
+    Case("COCO instead of VIA", AnnotationError, "no picture of VIA", "export it from VIA 2",
+         lambda d: call(read_via, d.file("coco.json", '{"images": [], "annotations": []}'))),
+    Case("annotations for attributes", AnnotationError, "no valid file of VIA attributes",
+         "export it again", lambda d: call(annotations.read_schema, d.file("a.json", PROJECT))),
+    Case("a path for the schema", ValueError, "schema is 'via_attributes.json'", "read_schema",
+         lambda d: call(annotations.check, d.via(ROW), "via_attributes.json")),
+    Case("one number for a size", ValueError, "'a.png' has size 32", "(width, height)",
+         lambda d: call(annotations.check, d.via(ROW), None, {"a.png": 32})),
+    Case("a NaN for a coordinate", ValueError, "x is nan", "draw the region again",
+         lambda d: call(annotations.boxes, [Picture("a.png", [rect(nan, 1, 2, 3)])])),
+    Case("paths for pictures", ValueError, "'a.csv'", "read_via",
+         lambda d: call(annotations.compare, "a.csv", "b.csv")),
+    Case("boxes of three numbers", ValueError, "boxes (4, 3)", "(n, 4)",
+         lambda d: call(annotations.iou, np.ones((4, 3)), np.ones((4, 4)))),
+    Case("a box of negative width", ValueError, "negative width", "(n, 4)",
+         lambda d: call(annotations.iou, [(5, 5, -3, 4)], [(1, 1, 2, 2)])),
+    Case("a box with a NaN", ValueError, "NaN", "(n, 4)",
+         lambda d: call(annotations.iou, [(nan, 5, 3, 4)], [(1, 1, 2, 2)])),
+    Case("annotators of unequal length", ValueError, "1 and 3 labels", "equally long",
+         lambda d: call(annotations.cohen_kappa, ["cat"], ["cat", "dog", "cat"])),
+    Case("a scale of zero", ValueError, "factor = 0", "above 0",
+         lambda d: call(annotations.rescale, [Picture("a.png", [rect(1, 2, 3, 4)])], 0)),
+    Case("a full disk", OSError, "No space left on device", "make room",
+         lambda d: d.full_disk() or call(annotations.write_via_csv, [], d.folder / "mine.csv")),
+    Case("a folder in the file's place", IsADirectoryError, "cannot be written", "another place",
+         lambda d: call(annotations.write_via_csv, [], d.subfolder("mine.csv"))),
+    Case("a file in the folder's place", NotADirectoryError, "cannot be written", "another place",
+         lambda d: call(annotations.write_via_csv, [], d.file("mine", "x") / "my/mine.csv")),
+    Case("a label of no category", AnnotationError, "'cat' is none of the categories", "add it",
+         lambda d: call(exports.write_coco, [Picture("a.png", [rect(1, 2, 3, 4, **GOOD)])],
+                        d.folder / "coco.json", {"a.png": (32, 32)}, ["dog"])),
+    Case("an export among other files", FileExistsError, "notes.txt", "choose a new folder",
+         lambda d: call(exports.write_yolo, [], d.file("notes.txt").parent, {}, ["cat"])),
+    Case("an export onto a full disk", OSError, "No space left on device", "make room",
+         lambda d: d.full_disk() or call(exports.write_yolo, [], d.folder / "new", {}, ["cat"])),
+    Case("half a COCO file", AnnotationError, "coco.json: no valid COCO file", "export it again",
+         lambda d: call(exports.read_coco, d.file("coco.json", '{"images": ['))),
+    Case("YOLO without its classes", FileNotFoundError, "classes.txt", "Check the path",
+         lambda d: call(exports.read_yolo, d.folder, {})),
+    Case("YOLO with a NaN", AnnotationError, "a.txt: no valid YOLO label file", "export it again",
+         lambda d: call(exports.read_yolo, d.file("a.txt", "0 nan .5 .1 .1").parent,
+                        d.file("classes.txt", "cat") and {"a.png": (32, 32)})),
+    Case("VOC that grows without bound", AnnotationError, "a document type", "export it again",
+         lambda d: call(exports.read_voc, d.file("a.xml", "<!DOCTYPE a><a/>").parent)),
+    Case("nothing to annotate", ValueError, "no pictures", "the dict is empty",
+         lambda d: d.annotate({})),
+    Case("a list to annotate", ValueError, "pictures is a list", "{file name: picture}",
+         lambda d: d.annotate([NOISE])),
+    Case("pixels from 0 to 1 to annotate", ValueError, "a.png is float64", "uint8 (H, W, 3)",
+         lambda d: d.annotate({"a.png": NOISE / 255})),
+    Case("half a pixel per pixel", ValueError, "scale = 0.5", "whole number from 1",
+         lambda d: d.annotate(scale=0.5)),
+    Case("to save into a read-only folder", OSError, "mine.csv", "where you may write",
+         lambda d: d.read_only() or d.annotate()),
+    Case("no canvas installed", ImportError, "To draw boxes", "pip install jupyter-bbox-widget",
+         lambda d: d.patch.setitem(sys.modules, "jupyter_bbox_widget", None) or d.annotate()),
+]
+
+RUN_FOLDERS = [
+    Case("no run", FileNotFoundError, "no run folder: it has no run.json", "Train first",
+         lambda d: call(training.open_run, d.folder)),
+    Case("a file for a run folder", FileNotFoundError, "no run folder", "Train first",
+         lambda d: call(training.open_run, d.file("run", "x"))),
+    Case("half a run.json", ValueError, "log or run.json", "train again",
+         lambda d: call(training.open_run, d.run_with(info='{"recipe": {"name"'))),
+    Case("a run.json in UTF-16", ValueError, "log or run.json", "train again",
+         lambda d: call(training.open_run, d.run_with(info="{}".encode("utf-16")))),
+    Case("another program's run.json", ValueError, "log or run.json", "train again",
+         lambda d: call(training.open_run, d.run_with(info='{"epochs": 3}'))),
+    Case("another program's log", ValueError, "log or run.json", "train again",
+         lambda d: call(training.open_run, d.run_with(log="step,loss\n1,0.5\n"))),
+    Case("half a log", ValueError, "log or run.json", "train again",
+         lambda d: call(training.open_run, d.run_with(log=LOG + "1,0.004,1.8,0.4"))),
+    Case("a word in the log", ValueError, "log or run.json", "train again",
+         lambda d: call(training.open_run, d.run_with(log=LOG + "1,fast,1,1,1,1,1\n"))),
+    Case("no weights", FileNotFoundError, "model.001.keras is gone", "train again",
+         lambda d: call(training.open_run(d.run_with(weights=None)).network)),
+    Case("half the weights", ValueError, "model.001.keras is damaged", "train again",
+         lambda d: call(training.open_run(d.run_with(
+             weights=d.run.checkpoint().read_bytes()[:9999])).network)),
+    Case("a pickle for weights", ValueError, "model.001.keras is damaged", "train again",
+         lambda d: call(training.open_run(d.run_with(weights=d.bomb())).network)),
+    Case("a model with a Lambda layer", ValueError, "model.001.keras is damaged", "train again",
+         lambda d: call(training.open_run(d.run_with(weights=d.lambda_model())).network)),
+    Case("weights that were not scored", ValueError, "SHA-256 differs", "git checkout",
+         lambda d: call(training.open_run(d.run_with(info=json.dumps(
+             {**d.run.info, "scores": {"epoch": 1, "sha256": "0" * 64}}))).network)),
+    Case("scores without a hash", ValueError, "SHA-256 differs", "git checkout",
+         lambda d: call(training.open_run(d.run_with(info=json.dumps(
+             {**d.run.info, "scores": {"epoch": 1}}))).network)),
+    *(Case(f"the weights of epoch {epoch!r}", ValueError, f"epoch = {epoch!r}", "1 to 1",
+           lambda d, epoch=epoch: call(d.run.network, epoch)) for epoch in (0, 7, "best")),
+    Case("to go on with another seed", ValueError, "a run with seed = 0, not 1", "another run fold",
+         lambda d: d.train(d.run_with(), seed=1)),
+    Case("to go on with other pictures", ValueError, "not copy.npz", "another run folder",
+         lambda d: d.train(d.run_with(), dataset=dataclasses.replace(d.scenes, source="copy.npz"))),
+    Case("to go on with another recipe", ValueError, "recipe = tiny, not quick", "another run fold",
+         lambda d: d.train(d.run_with(), recipe=QUICK)),
+    Case("to go on with a changed recipe", ValueError, "l2 = 0.0001, not 0.0", "another run folder",
+         lambda d: d.train(d.run_with(), recipe=dataclasses.replace(RECIPE, l2=0.0))),
+    Case("to go on in another precision", ValueError, "precision = float32", "another run folder",
+         lambda d: d.train(d.run_with(), precision="bfloat16")),
+    Case("to go on from a damaged run.json", ValueError, "run.json is damaged", "another run fold",
+         lambda d: d.train(d.run_with(info="{"))),
+    Case("to go on without a state", ValueError, "no state to go on from", "another run folder",
+         lambda d: d.train(d.run_with(state=None))),
+    Case("to go on from a pickle", ValueError, "no state to go on from", "another run folder",
+         lambda d: d.train(d.run_with(state=d.bomb()))),
+    *(Case(f"epochs = {epochs!r}", ValueError, f"epochs = {epochs!r}", "recipe.over",
+           lambda d, epochs=epochs: d.train(epochs=epochs))
+      for epochs in (0, 3, True, 1.5, "two")),
+    *(Case(f"seed = {seed!r}", ValueError, f"seed = {seed!r}", "whole number from 0 to",
+           lambda d, seed=seed: d.train(seed=seed)) for seed in (-1, 0.5, "lucky", 2**32)),
+    Case("an unknown precision", ValueError, "precision = 'half'", "float32, bfloat16, float16",
+         lambda d: d.train(precision="half")),
+    Case("a file in the run folder's place", OSError, "cannot be written", "another run folder",
+         lambda d: d.train(d.file("run", "x"))),
+    Case("a read-only run folder", OSError, "cannot be written", "another run folder",
+         lambda d: d.read_only() or d.train()),
+    Case("a full disk", OSError, "Epoch 1 could not be written", "make room",
+         lambda d: d.full_disk() or d.train_with(one_step)),
+    Case("out of memory", MemoryError, "ran out of memory", "smaller batch",
+         lambda d: d.train_with(out_of_memory)),
+    Case("out of memory, on JAX", MemoryError, "ran out of memory", "smaller batch",
+         lambda d: d.train_with(out_of_memory_on_jax)),
+    Case("out of memory, in NumPy", MemoryError, "ran out of memory", "smaller batch",
+         lambda d: d.train_with(out_of_memory_in_numpy)),
+    Case("a depth that is none", ValueError, "depth = 18", "say 11, 20",
+         lambda d: call(resnet_v2, 18)),
+    Case("to record what was not scored", ValueError, "was not scored", "train it again",
+         lambda d: call(reference.record, [d.run_with()], d.folder / "saved")),
+]
+
+GRAD_CAM = [
+    Case("a path for a model", ValueError, "model is a str, no Keras model", "Run.network",
+         lambda d: call(gradcam.GradCAM, "best.keras")),
+    Case("an unknown method", ValueError, "No method 'scorecam'", "there are: gradcam",
+         lambda d: call(gradcam.GradCAM, d.network, method="scorecam")),
+    Case("an unknown layer", ValueError, "'conv5'", "features",
+         lambda d: call(gradcam.GradCAM, d.network, "conv5")),
+    Case("a layer without places", ValueError, "'logits' is no layer with height", "features",
+         lambda d: call(gradcam.GradCAM, d.network, "logits")),
+    Case("Keras on JAX", ValueError, "GradCAM needs Keras on TensorFlow", "KERAS_BACKEND=tensorfl",
+         lambda d: d.patch.setattr(keras.backend, "backend", lambda: "jax")
+         or call(gradcam.GradCAM, d.network)),
+    Case("one picture without its axis", ValueError, "shape (32, 32, 3)", "images[None]",
+         lambda d: d.explain(d.pictures[0])),
+    Case("pictures of another size", ValueError, "shape (1, 64, 64, 3)", "(None, 32, 32, 3)",
+         lambda d: d.explain(NOISE[None])),
+    Case("grey pictures", ValueError, "shape (6, 32, 32, 1)", "three channels",
+         lambda d: d.explain(d.pictures[..., :1])),
+    Case("a NaN in a picture", ValueError, "images[2]", "NaN or infinity in the pictures",
+         lambda d: d.explain(np.where(np.arange(6)[:, None, None, None] == 2, nan, d.pictures))),
+    Case("complex pixels", ValueError, "complex128", "real numbers",
+         lambda d: d.explain(d.pictures + 1j)),
+    Case("text for pixels", ValueError, "<U", "real numbers",
+         lambda d: d.explain(d.pictures.astype(str))),
+    Case("a class name", ValueError, "class_indices is <U", "one integer per picture",
+         lambda d: d.explain(None, "cat")),
+    Case("a class too many", ValueError, "class_indices: 10 is out of range", "0 to 9",
+         lambda d: d.explain(None, 10)),
+    Case("probabilities for classes", ValueError, "class_indices is float", "one integer per pict",
+         lambda d: d.explain(None, np.full((6, 10), 0.1))),
+    *(Case(f"batches of {size!r}", ValueError, f"batch_size = {size!r}", "whole number from 1",
+           lambda d, size=size: d.explain(None, None, batch_size=size)) for size in (0, -1, 2.5)),
+    Case("one map without its axis", ValueError, "maps (8, 8)", "(N, h, w)",
+         lambda d: call(gradcam.normalise, np.ones((8, 8)))),
+    Case("a map with a NaN", ValueError, "Map 0 holds NaN", "weights",
+         lambda d: call(gradcam.normalise, np.full((1, 8, 8), nan))),
+    Case("a map with negative values", ValueError, "negative value", "np.maximum",
+         lambda d: call(gradcam.normalise, np.full((1, 8, 8), -1.0))),
+    Case("one number for a size", ValueError, "size = 32", "(height, width)",
+         lambda d: call(gradcam.upsample, np.ones((1, 8, 8)), 32)),
+    Case("a small map on a picture", ValueError, "heat (8, 8)", "upsample",
+         lambda d: call(gradcam.overlay, d.pictures[0], np.ones((8, 8)))),
+    Case("a picture from 0 to 1", ValueError, "image float64 (32, 32, 3)", "uint8 (H, W, 3)",
+         lambda d: call(gradcam.overlay, d.pictures[0] / 255, np.ones((32, 32)))),
+]
+
+TRUST = [
+    Case("maps that were not enlarged", ValueError, "maps (1, 8, 8) and masks (1, 32, 32)",
+         "gradcam.upsample", lambda d: call(trust.compare, {"a": one_map(size=8)}, mask())),
+    Case("maps without names", ValueError, "maps must be {name: (N, H, W)}", "masks[None]",
+         lambda d: call(trust.compare, one_map(), mask())),
+    Case("a map with a NaN", ValueError, "Map 0 holds NaN", "Check the network's weights",
+         lambda d: call(trust.compare, {"a": one_map(nan)}, mask())),
+    Case("a map before its ReLU", ValueError, "negative value", "np.maximum(maps, 0)",
+         lambda d: call(trust.compare, {"a": one_map(-1)}, mask())),
+    Case("a mask of numbers", ValueError, "masks must be bool", "true pixel in every picture",
+         lambda d: call(trust.compare, {"a": one_map()}, mask(1.0))),
+    Case("a picture without a box", ValueError, "true pixel", "leave out pictures without a box",
+         lambda d: call(trust.compare, {"a": one_map()}, mask(False))),
+    Case("a box outside the picture", ValueError, "Box 0, [30.0, 30.0, 5.0, 5.0]", "Cut it",
+         lambda d: call(trust.box_masks, [(30, 30, 5, 5)])),
+    Case("boxes of three numbers", ValueError, "boxes (1, 3)", "must be (N, 4)",
+         lambda d: call(trust.box_masks, [(1, 2, 3)])),
+    Case("no scores", ValueError, "values (0,)", "N at least 1",
+         lambda d: call(trust.bootstrap, [])),
+    Case("a mosaic of one class", ValueError, "classes (6,)", "two classes at least",
+         lambda d: call(trust.mosaics, d.pictures, mask().repeat(6, 0), np.zeros(6, int))),
+    Case("cells that do not divide a picture", ValueError, "maps (6, 5, 5)", "h and w divide",
+         lambda d: call(trust.faithfulness, None, d.pictures, np.ones((6, 5, 5)),
+                        np.zeros(6, int))),
+    Case("a network that forgot a class", ValueError, "predict gave (6, 2)", "(n, classes) is need",
+         lambda d: call(trust.faithfulness, lambda x: np.ones((len(x), 2)), d.pictures,
+                        np.ones((6, 1, 1)), np.full(6, 9), batch_size=6)),
+    Case("a floor from one picture", ValueError, "Two pictures", "at least are needed",
+         lambda d: call(trust.floors, d.network, d.pictures[:1], [0])),
+]
+
+THE_MACHINE = [
+    Case("to upload outside Colab", RuntimeError, "Only Colab has an upload button",
+         "give the path", lambda d: call(runtime.upload)),
+    Case("to upload nothing", RuntimeError, "No file was chosen", "run the cell again",
+         lambda d: d.colab(files=types.SimpleNamespace(upload=dict)) or call(runtime.upload)),
+]
+# fmt: on
+
+GROUPS = {
+    "picture": PICTURES, "data": DATA_SETS, "form": FORM_FIELDS, "annotations": ANNOTATION_FILES,
+    "run": RUN_FOLDERS, "Grad-CAM": GRAD_CAM, "trust": TRUST, "machine": THE_MACHINE,
+}  # fmt: skip
+CATALOGUE = {f"{group}: {case.name}": case for group, cases in GROUPS.items() for case in cases}
+
+
+@pytest.fixture(scope="module")
+def run(scenes, tmp_path_factory):
+    """A run stopped after its first epoch of two."""
+    return training.train(RECIPE, scenes, tmp_path_factory.mktemp("runs") / "whole", epochs=1)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return resnet_v2(11)
+
+
+@pytest.fixture
+def day(tmp_path, monkeypatch, run, scenes, network):
+    return Day(tmp_path, monkeypatch, run, scenes, network)
+
+
+def contents(folder):
+    """All files below a folder, with their SHA-256."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def documentation(function):
+    """The docstrings that may name its errors: its own, or of its call, and its module's."""
+    if not inspect.isroutine(function) and not inspect.isclass(function):  # a GradCAM
+        function = type(function).__call__
+    return function.__doc__ + inspect.getmodule(function).__doc__
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container")  # Keras, of the Lambda model
+@pytest.mark.parametrize("case", CATALOGUE.values(), ids=list(CATALOGUE))
+def test_a_bad_day_has_one_clear_message(case, day):
+    fails = case.day(day)
+    before = contents(day.folder)
+    with pytest.raises(Exception) as caught:
+        fails()
+    message = str(caught.value)
+    assert type(caught.value) is case.error, repr(caught.value)
+    assert case.error.__name__ in documentation(fails.func)
+    assert case.thing in message and case.way_out in message, message
+    assert len(message.replace(str(day.folder), "")) <= LONGEST, message
+    assert "\n" not in message and "Traceback" not in message
+    paths = re.findall(r"(?<![\w.:/~])/\w[\w.-]*/[\w./-]+", message)
+    assert all(path.startswith(str(day.folder)) for path in paths), message
+    assert contents(day.folder) == before
+
+
+def test_the_catalogue_has_no_case_twice():
+    assert len(CATALOGUE) == sum(map(len, GROUPS.values())) >= 65
+
+
+# Odd, but fine: what a student may well have
+
+RED_OVER_BLUE = np.repeat(np.uint8([[[255, 0, 0]], [[0, 0, 255]]]).repeat(64, 1), 32, 0)
+ODD_PICTURES = {
+    "transparent": ("RGBA", "PNG", {}),
+    "palette": ("P", "PNG", {}),
+    "palette, transparent": ("P", "PNG", {"transparency": 0}),
+    "CMYK": ("CMYK", "JPEG", {"quality": 95}),
+    "progressive": ("RGB", "JPEG", {"quality": 95, "subsampling": 0, "progressive": True}),
+    "WebP": ("RGB", "WEBP", {"lossless": True}),
+    "BMP": ("RGB", "BMP", {}),
+    "TIFF": ("RGB", "TIFF", {"compression": "tiff_lzw"}),
+    "animated": ("RGB", "GIF", {"save_all": True, "append_images": [Image.new("RGB", (64, 64))]}),
+    "grey": ("L", "PNG", {}),
+    "grey, transparent": ("LA", "PNG", {}),
+    "black and white": ("1", "PNG", {}),
+}
+
+
+@pytest.mark.parametrize("mode, kind, options", ODD_PICTURES.values(), ids=list(ODD_PICTURES))
+def test_odd_pictures_are_read(tmp_path, mode, kind, options):
+    path = tmp_path / "Kätzchen (1)"  # neither ASCII nor a suffix is needed
+    image = Image.fromarray(RED_OVER_BLUE).convert(mode)
+    image.save(path, kind, **options)
+    picture = data.load_picture(path)
+    assert picture.shape == (32, 32, 3) and picture.dtype == np.uint8
+    expected = np.asarray(image.convert("RGB").resize((32, 32), Image.Resampling.BOX), int)
+    assert np.abs(picture - expected).max() <= 6
+
+
+def test_a_camera_held_upside_down(tmp_path):
+    orientation = Image.Exif()
+    orientation[0x0112] = 3
+    Image.fromarray(RED_OVER_BLUE[::-1]).save(tmp_path / "a.jpg", exif=orientation, quality=95)
+    picture = data.load_picture(tmp_path / "a.jpg")
+    assert np.allclose(picture[0], (255, 0, 0), atol=6)
+    assert np.allclose(picture[31], (0, 0, 255), atol=6)
+
+
+def test_16_bits_of_colour_are_halved(tmp_path):
+    wide = RED_OVER_BLUE[..., ::-1].astype(np.uint16) * 257
+    cv2.imwrite(str(tmp_path / "a.png"), wide)
+    assert np.array_equal(
+        data.load_picture(tmp_path / "a.png")[[0, 31], 0], RED_OVER_BLUE[[0, 63], 0]
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (10, 3000), (33, 31)])
+def test_pictures_of_any_shape(tmp_path, shape):
+    Image.new("RGB", shape, "red").save(tmp_path / "a.png")
+    assert np.all(data.load_picture(tmp_path / "a.png") == (255, 0, 0))
+
+
+@pytest.mark.parametrize("epochs", [5, "5", np.int64(5), np.uint8(5)])
+def test_numbers_of_any_kind(day, epochs):
+    assert day.configure("full", "auto", "course", epochs, np.int32(3))().epochs == 5
+    assert day.configure("full", COURSE_EPOCHS="5")().epochs == 5
+
+
+def test_a_byte_order_mark(day):
+    assert read_via(day.via(ROW, encoding="utf-8-sig")) == read_via(day.via(ROW))
+
+
+def test_without_a_gpu_the_banner_warns_and_nothing_fails(day):
+    assert "There is no GPU: expect" in day.configure("full")().banner
+    assert "There is no GPU" not in day.configure("full", gpu=True)().banner
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(day, capsys):
+    folder = day.run_with()
+    for number, content in ((2, day.bomb()), (3, b""), (4, npz_of_objects(day))):
+        (folder / f"state_{number:03d}.npz").write_bytes(content)
+    assert len(day.train(folder, epochs=1)().log) == 1
+    printed = capsys.readouterr().out
+    assert all(f"state_00{number}.npz is damaged" in printed for number in (2, 3, 4))
+    assert "trying the state before it" in printed
+    assert not (day.folder / "unpickled").exists()
+
+
+def npz_of_objects(day):
+    file = io.BytesIO()
+    np.savez(file, v000=np.array([Bomb(str(day.folder / "unpickled"))]))
+    return file.getvalue()
+
+
+# The command line
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"cells"', bytes([255, 254])])
+def test_a_notebook_that_is_none(day, content):
+    path = day.folder / "a.ipynb" if content is None else day.file("a.ipynb", content)
+    day.patch.setattr(sys, "argv", ["execute", "--in-place", str(path)])
+    before = contents(day.folder)
+    with pytest.raises(SystemExit, match="a.ipynb stopped:"):
+        execute.main()
+    assert contents(day.folder) == before
+
+
+@pytest.mark.parametrize("python", [(3, 10, 4), (3, 14, 0)])
+def test_make_refuses_another_python(monkeypatch, python):
+    (check,) = re.findall("-c '(import sys;.*)'", (runtime.ROOT / "Makefile").read_text())
+    exec(check)
+    monkeypatch.setattr(sys, "version_info", python)
+    with pytest.raises(SystemExit, match=f"is needed, this is 3.{python[1]}: make PYTHON=python3"):
+        exec(check)
+
+
+# No code from files
+
+
+def what_runs_code_of_files(source):
+    """The names of all that unpickles, or builds a model with the code in its file."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [getattr(node, "module", None), *(each.name for each in node.names)]
+            modules = {name.split(".")[0] for name in names if name}
+            yield from modules & {"pickle", "dill", "joblib", "marshal", "shelve"}
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            options = {each.arg: getattr(each.value, "value", None) for each in node.keywords}
+            if name in ("load_model", "unsafe_deserialization", "enable_unsafe_deserialization"):
+                yield name
+            if ast.unparse(node.func) in ("np.load", "numpy.load"):
+                if options.get("allow_pickle") is not False:
+                    yield "np.load without allow_pickle=False"
+            if options.get("allow_pickle") or options.get("safe_mode") is False:
+                yield ast.unparse(node)
+
+
+def code_of_notebook(name):
+    cells = json.loads((runtime.ROOT / name).read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return re.sub("(?m)^[%!].*", "", code)
+
+
+HELPERS = {path.name: path.read_text() for path in (runtime.ROOT / "helpers").glob("*.py")}
+NOTEBOOKS = {name: code_of_notebook(name) for name in ("Assignment4A.ipynb", "Assignment4B.ipynb")}
+CODE = {**HELPERS, **NOTEBOOKS}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_no_code_of_files_is_run(name):
+    assert list(what_runs_code_of_files(CODE[name])) == []
+
+
+@pytest.mark.parametrize("source", [
+    "import pickle", "from joblib import load", "import numpy as np; np.load('a')",
+    "np.load('a', allow_pickle=True)", "np.load('a', allow_pickle=maybe)",
+    "keras.models.load_model('a.keras')", "load_weights('a', safe_mode=False)",
+    "keras.config.enable_unsafe_deserialization()"])  # fmt: skip
+def test_code_of_files_would_be_found(source):
+    assert list(what_runs_code_of_files(source))
+
+
+# The README's table of messages
+
+
+def strings(source):
+    """The texts in a piece of Python, with what is filled in left out."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(getattr(part, "value", "") for part in node.values
+                          if isinstance(part, ast.Constant))  # fmt: skip
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_the_readme_quotes_messages_that_exist():
+    readme = (runtime.ROOT / "README.md").read_text()
+    section = readme.split("## When something goes wrong")[1].split("\n## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    quoted = [text for seen, *_ in rows for text in re.findall("`(.+?)`", seen)]
+    texts = [text for source in CODE.values() for text in strings(source)]
+    texts.append((runtime.ROOT / "Makefile").read_text())
+    assert len(rows) >= 12 and len(quoted) >= 12
+    assert [text for text in quoted if not any(text in each for each in texts)] == []
