@@ -2,10 +2,48 @@
 
 from contextlib import contextmanager, nullcontext
 
+from pathlib import Path
+
 import keras
 
 # The arithmetic of the step; weights, statistics, logits and what is saved stay float32.
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+def fastest() -> str:
+    """The precision in which this machine trains fastest: one of PRECISIONS.
+
+    GPUs compute in 16 bits on tensor cores: float16 from compute capability 7 (T4), bfloat16, which
+    needs no loss scale, from 8 (L4, A100). Of CPUs, those with instructions for bfloat16 gain.
+    """
+    capability = _compute_capability()
+    if capability is None:
+        return "bfloat16" if _cpu_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
+    return "bfloat16" if capability >= 8 else "float16" if capability >= 7 else "float32"
+
+
+def _compute_capability() -> float | None:
+    """Of the first GPU that Keras' backend can use, None without one; an unknown one counts as 0."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return None if device.platform == "cpu" else float(getattr(device, "compute_capability", 0))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for gpu in tf.config.list_physical_devices("GPU"):
+            details = tf.config.experimental.get_device_details(gpu)
+            return float("{}.{}".format(*details.get("compute_capability", (0, 0))))
+        return None
+    return 0.0
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        return set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:  # not Linux
+        return set()
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):

@@ -17,7 +17,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def train(name, epochs=None, seed=0, source="cifar10", precision="float32", folder=None):
+def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=None):
     """Train or go on, then score the weights that count on the test pictures.
 
     Returns:
@@ -99,7 +99,7 @@ def main() -> None:
     command.add_argument("--epochs", type=int, help="the recipe's number by default")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--source", default="cifar10", help="cifar10, or the path of an .npz")
-    command.add_argument("--precision", default="float32", choices=devices.PRECISIONS)
+    command.add_argument("--precision", choices=devices.PRECISIONS, help="default: the fastest")
     command.add_argument("--folder", help="the run's folder")
     command = commands.add_parser("record", help="store the median of scored runs in saved_models/")
     command.add_argument("folders", nargs="+", type=Path)

@@ -259,7 +259,7 @@ def _enough_memory():
 @_enough_memory()
 def train(
     recipe: Recipe, dataset: Dataset, folder, seed: int = 0, epochs: int | None = None,
-    precision: str = "float32",
+    precision: str | None = None,
 ) -> Run:  # fmt: skip
     """Train a fresh network, or go on where the run in `folder` stopped.
 
@@ -269,8 +269,9 @@ def train(
         folder: the run's folder, made if missing.
         seed: of initial weights, order and augmentation.
         epochs: stop after so many, finished ones included; the recipe's number by default.
-        precision: of the training step's arithmetic, "float32", "bfloat16" or "float16". Weights
-            are kept, validated and saved as float32.
+        precision: of the training step's arithmetic, "float32", "bfloat16" or "float16"; by default
+            that of the run in `folder`, else the machine's fastest. Weights are kept, validated and
+            saved as float32.
 
     Returns:
         The run. Every epoch's line is printed, also those finished earlier.
@@ -289,10 +290,12 @@ def train(
             "recipe.over(epochs) lays it out anew."
         )
     epochs, seed = int(epochs), whole_number("seed", seed, 0, MOST_SEED)
+    there = _run_in(folder)
+    precision = precision or there.get("precision") or devices.fastest()
     identity = {
         "recipe": recipe.as_dict(), "seed": seed, "precision": precision, "data": dataset.source,
     }  # fmt: skip
-    _check_folder(folder, identity)
+    _check_same_run(folder, there, identity)
 
     trainer = Trainer(recipe, seed, precision, -(-len(dataset.x_train) // recipe.batch_size))
     log = _restore(folder, trainer.variables)
@@ -349,21 +352,25 @@ def _one_hot(labels, classes=10):
     return np.eye(classes, dtype=np.float32)[labels]
 
 
-def _check_folder(folder, identity):
+def _run_in(folder) -> dict:
+    """What run.json in a folder tells of its settings; nothing for a new folder."""
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):  # told now, not after an epoch
         raise OSError(f"{folder} cannot be written. Choose another run folder.")
     if not (folder / "run.json").is_file():
-        return
+        return {}
     try:  # the log may be damaged: the state holds it too, and the next epoch writes it anew
-        there = _settings(json.loads((folder / "run.json").read_text()))
+        return _settings(json.loads((folder / "run.json").read_text()))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / 'run.json'} is damaged ({error}), so the run cannot be told from another. "
             "Choose another run folder, or restore the file."
         ) from error
+
+
+def _check_same_run(folder, there, identity):
     for key, value in _settings(identity).items():
-        if there.get(key) != json.loads(json.dumps(value)):
+        if there and there.get(key) != json.loads(json.dumps(value)):
             raise ValueError(
                 f"{folder} holds a run with {key} = {there.get(key)}, not {value}. "
                 "Choose another run folder, or the same settings to go on with that run."

@@ -44,6 +44,27 @@ def test_precision_is_left_as_it_was_and_unknown_ones_are_refused():
             pass
 
 
+@pytest.mark.parametrize(
+    "capability, flags, precision",
+    [
+        (None, "fma avx2", "float32"),
+        (None, "avx2 avx512_bf16", "bfloat16"),
+        (6.1, "avx2", "float32"),
+        (7.5, "avx2", "float16"),
+        (8.9, "avx2", "bfloat16"),
+        (9.0, "avx512_bf16", "bfloat16"),
+    ],
+)
+def test_fastest_precision(monkeypatch, capability, flags, precision):
+    monkeypatch.setattr(devices, "_compute_capability", lambda: capability)
+    monkeypatch.setattr(devices, "_cpu_flags", lambda: set(flags.split()))
+    assert devices.fastest() == precision
+
+
+def test_this_machine_has_a_fastest_precision():
+    assert devices.fastest() in devices.PRECISIONS
+
+
 ONE_STEP = """
 import sys
 import numpy as np
@@ -61,7 +82,7 @@ scenes = data.synthetic(train=200, test=50)
 step = len(scenes.x_train) // 2 * 2
 scenes = dataclasses.replace(scenes, x_train=scenes.x_train[:step], y_train=scenes.y_train[:step])
 recipe = dataclasses.replace(QUICK, batch_size=step, epochs=1, optimizer="muon")
-run = training.train(recipe, scenes, folder)
+run = training.train(recipe, scenes, folder, precision="float32")
 spread = sum(np.abs(np.asarray(w)).sum(dtype=np.float64) for w in run.network().get_weights())
 print("RESULT", run.log[0]["loss"], spread)
 """
