@@ -1,7 +1,9 @@
 """What is imported, and with which versions it is tested."""
 
 import ast
+import os
 import re
+import subprocess
 import sys
 
 import nbformat
@@ -12,7 +14,11 @@ from packaging.requirements import Requirement
 from helpers.runtime import ROOT
 
 SOURCES = [*sorted((ROOT / "helpers").glob("*.py")), *sorted(ROOT.glob("*.ipynb"))]
-IMPORTED_AS = {"opencv-python": {"cv2"}, "jupyter-bbox-widget": {"jupyter_bbox_widget"}}
+IMPORTED_AS = {
+    "opencv-python": {"cv2"},
+    "pillow": {"PIL"},
+    "jupyter-bbox-widget": {"jupyter_bbox_widget"},
+}
 # The package jupyter stands for these, and for the front ends.
 IMPORTED_AS["jupyter"] = {
     "IPython",
@@ -45,7 +51,8 @@ def imported(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_only_requirements_are_imported(path):
-    known = {"helpers", "google.colab", *sys.stdlib_module_names}
+    # Colab brings google.colab; jax is imported where Keras' backend is jax
+    known = {"helpers", "google.colab", "jax", *sys.stdlib_module_names}
     for name in required("requirements.txt"):
         known |= IMPORTED_AS.get(name, {name})
     assert set(imported(path)) <= known
@@ -61,3 +68,20 @@ def test_colabs_versions_lie_in_the_ranges():
         assert version.operator == "=="
         if name in ranges:
             assert ranges[name].specifier.contains(version.version), name
+
+
+@pytest.mark.parametrize(
+    "backend, modules, absent",
+    [
+        ("tensorflow", "annotations annotator badges data execute exports plots recipes runtime", "keras tensorflow jax"),
+        ("jax", "augment data devices optimizers recipes reference resnet training", "tensorflow"),
+    ],
+)  # fmt: skip
+def test_helpers_import_no_framework_they_do_not_need(backend, modules, absent):
+    code = f"import sys, helpers.{', helpers.'.join(modules.split())}; print(*sys.modules)"
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not set(done.stdout.split()) & set(absent.split())
