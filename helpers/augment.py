@@ -37,7 +37,7 @@ def rectangles(uniform, height: int, width: int, area=(0.02, 0.4), aspect=(0.3, 
         aspect: range of its height over its width.
 
     Returns:
-        bool (N, height, width, 1), true inside the rectangle.
+        bool (N, height) and (N, width): the rows and the columns of the rectangle.
     """
     target = (area[0] + (area[1] - area[0]) * uniform[..., 0]) * height * width
     ratio = aspect[0] + (aspect[1] - aspect[0]) * uniform[..., 1]
@@ -48,8 +48,7 @@ def rectangles(uniform, height: int, width: int, area=(0.02, 0.4), aspect=(0.3, 
     first = ops.one_hot(ops.argmax(fits, axis=1), uniform.shape[1]) * ops.cast(fits, "float32")
     left, top, w, h = (ops.sum(first * side, axis=1)[:, None] for side in (left, top, w, h))
     x, y = ops.arange(width, dtype="float32"), ops.arange(height, dtype="float32")
-    in_x, in_y = (x >= left) & (x < left + w), (y >= top) & (y < top + h)
-    return (in_y[:, :, None] & in_x[:, None, :])[..., None]
+    return (y >= top) & (y < top + h), (x >= left) & (x < left + w)
 
 
 class Augment(keras.layers.Layer):
@@ -102,6 +101,11 @@ class Augment(keras.layers.Layer):
         if not self.erase:
             return images
 
-        erased = rectangles(uniform(20, 4), height, width) & (uniform(1, 1, 1) < self.erase)
-        noise = 255 * (ops.convert_to_tensor(self.mean) + uniform(height, width, channels))
-        return ops.where(erased, noise, images)
+        rows, columns = rectangles(uniform(20, 4), height, width)
+        rows = rows & (uniform(1) < self.erase)
+        # Rows of numbers, not of pixels: an axis of three, the channels, is slow on a CPU.
+        numbers = width * channels
+        inside = rows[:, :, None] & ops.repeat(columns, channels, axis=1)[:, None, :]
+        noise = uniform(height, numbers, high=255.0) + 255 * ops.tile(self.mean, width)
+        erased = ops.where(inside, noise, ops.reshape(images, (count, height, numbers)))
+        return ops.reshape(erased, (count, height, width, channels))

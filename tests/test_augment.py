@@ -23,10 +23,12 @@ def test_fractions_of_a_pixel_interpolate():
 
 def test_rectangles_have_the_papers_areas_and_shapes():
     uniform = np.random.default_rng(0).random((2000, 20, 4), dtype=np.float32)
-    masks = np.asarray(rectangles(uniform, 32, 32))[..., 0]
+    rows, columns = (np.asarray(each) for each in rectangles(uniform, 32, 32))
+    masks = rows[:, :, None] & columns[:, None, :]
     heights, widths = masks.any(axis=2).sum(axis=1), masks.any(axis=1).sum(axis=1)
     areas = masks.sum(axis=(1, 2))
-    assert np.array_equal(areas, heights * widths)  # rectangles, nothing else
+    for sides in (rows, columns):
+        assert np.all((np.diff(sides.astype(int), axis=1) == 1).sum(axis=1) <= 1)  # in one piece
     drawn = areas > 0
     assert drawn.mean() > 0.995
     assert areas.max() <= 0.4 * 1024 and areas[drawn].min() >= 8
