@@ -3,6 +3,7 @@
 # make test-colab  the same with Colab's library versions     make badges    links of the Colab buttons
 # make reference RECIPE=course|modern [SEED=0] [EPOCHS=50] [PRECISION=float32|bfloat16|float16]
 #                  train into runs/, going on where the run stopped, and score it
+# make bench       what a training step costs; on an idle machine, a quarter of an hour on two cores
 # make record RUNS="runs/..."   store the median of scored runs in saved_models/
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ NOTEBOOKS := Assignment4A.ipynb Assignment4B.ipynb
 export JUPYTER_PREFER_ENV_PATH := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: notebooks test test-colab lab figures badges reference record clean
+.PHONY: notebooks test test-colab lab figures badges bench reference record clean
 
 notebooks: $(VENV)/installed
 	$(BIN)/python -m helpers.execute $(NOTEBOOKS)
@@ -47,6 +48,9 @@ reference: $(VENV)/installed
 
 record: $(VENV)/installed
 	$(BIN)/python -m helpers.reference record $(RUNS)
+
+bench: $(VENV)/installed
+	$(BIN)/python tests/benchmarks/training.py --explain
 
 clean:
 	rm -rf $(VENV) .venv-colab build

@@ -444,10 +444,9 @@ def explained(recipe, precision, dataset, peaks, settings):
             })  # fmt: skip
     trainer = trainer_of(recipe, precision)
 
-    def epoch(count):
-        return lambda _: trainer.fit(part(dataset, count), 0)
-
-    epochs = interleaved({n: (epoch(n), 1) for n in settings.pictures}, settings.growth_rounds)
+    whole = {n: n // recipe.batch_size * recipe.batch_size for n in settings.pictures}
+    trainer.fit(part(dataset, recipe.batch_size), 0)  # compiles
+    epochs = {n: [seconds(trainer.fit, part(dataset, whole[n]), 0)] for n in whole}
     rate = max(rate, arithmetic_rate(precision))  # what the machine can do, at the start or now
     for row in rows:  # the backward pass counts twice the forward pass
         row["by_arithmetic"] = 3 * row["batch"] * row["multiply_adds"] / rate
@@ -693,7 +692,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--recipe", nargs="+", choices=("course", "modern"), default=["course"])
-    add("--precision", nargs="+", choices=devices.PRECISIONS, default=["float32"])
+    add("--precision", nargs="+", choices=devices.PRECISIONS, default=[devices.fastest()])
     add("--batch", type=int, nargs="+", help="128; on a GPU 128 and 512")
     add("--rounds", type=int, default=7)
     add("--steps", type=int, help="per round and contestant; 40, on a GPU an epoch")
@@ -701,7 +700,7 @@ def options():
     add("--explain", action="store_true", help="part C, for the first recipe and precision")
     add("--growth-rounds", type=int, default=3, help="of C")
     add("--growth-pictures", type=int, help="per row and round of C; 1024, on a GPU 45000")
-    add("--pictures", type=int, nargs="+", help="per epoch of C; 10000 25000 45000 on a GPU")
+    add("--pictures", type=int, nargs="+", default=[10_000, 25_000, 45_000], help="per epoch of C")
     add("--full", action="store_true", help="part D: both recipes, whole; for a GPU")
     add("--epochs", type=int, default=50, help="of D")
     add("--out", type=Path, default=ROOT / "build/bench_training", help="without .json, .png")
@@ -721,9 +720,6 @@ def bench(settings):
     gpu, here, dataset = on_gpu(), runtime.environment(), pictures(settings.data)
     settings.batch = settings.batch or ([128, 512] if gpu else [128])
     settings.growth_pictures = settings.growth_pictures or (45_000 if gpu else 1_024)
-    settings.pictures = settings.pictures or (
-        [10_000, 25_000, 45_000] if gpu else [1_000, 2_500, 4_500]
-    )
     results = {
         "environment": here, "data": dataset.source, "seed": 0,
         "settings": {**vars(settings), "out": settings.out.name, "data": None},
