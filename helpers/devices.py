@@ -67,6 +67,29 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
+def batches(pictures, targets=None, size: int = 256) -> dict:
+    """Arrays as arguments of Keras' fit, evaluate or predict, in order.
+
+    On TensorFlow without tf.data's autotuning, which Keras leaves on: with it, a core stands idle for
+    whole epochs on a machine with two, and they take twice as long (measured with 2.20 and 2.21).
+
+    Args:
+        pictures: (N, ...), sent to the device as they are, uint8 as uint8.
+        targets: (N, ...), or None.
+        size: of a batch; the last one may be smaller.
+    """
+    if keras.backend.backend() != "tensorflow":
+        given = {"x": pictures, "batch_size": size}
+        return given if targets is None else {**given, "y": targets}
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    arrays = pictures if targets is None else (pictures, targets)
+    dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(size).prefetch(2)
+    return {"x": dataset.with_options(options)}
+
+
 @contextmanager
 def placed(precision: str = "float32"):
     """Build a network for training on all GPUs there are, in the given precision.

@@ -37,7 +37,7 @@ class Settings:
             pace = (
                 ""
                 if gpu_names()
-                else "\nThere is no GPU: expect some eight minutes per epoch on two cores."
+                else "\nThere is no GPU: an epoch takes one to eight minutes on two cores."
             )
             return f"MODE full: trains {self.epochs} epochs on {self.data} into {self.folder}{pace}"
         if self.mode == "recorded":

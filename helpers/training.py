@@ -225,19 +225,18 @@ class Trainer:
         self.augment.restart(self.seed, epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(dataset.x_train))
         history = self.trained.fit(
-            dataset.x_train[order], _one_hot(dataset.y_train[order]),
-            batch_size=self.recipe.batch_size, shuffle=False, verbose=0, callbacks=list(callbacks),
+            **devices.batches(
+                dataset.x_train[order], _one_hot(dataset.y_train[order]), self.recipe.batch_size
+            ),
+            shuffle=False, verbose=0, callbacks=list(callbacks),
         ).history  # fmt: skip
         return history["loss"][0], history["acc"][0]
 
     def validate(self, dataset: Dataset) -> tuple[float, float]:
         """Hand the weights to `network`; return its loss and accuracy on the validation part."""
         self.network.set_weights(self.twin.get_weights())
-        return tuple(
-            self.validated.evaluate(
-                dataset.x_val, _one_hot(dataset.y_val), batch_size=256, verbose=0
-            )
-        )
+        given = devices.batches(dataset.x_val, _one_hot(dataset.y_val))
+        return tuple(self.validated.evaluate(**given, verbose=0))
 
 
 @contextmanager
@@ -330,7 +329,7 @@ def score(run: Run, dataset: Dataset) -> dict:
     """
     network = run.network()
     plain, mirrored = (
-        network.predict(pictures, batch_size=256, verbose=0)
+        network.predict(**devices.batches(pictures), verbose=0)
         for pictures in (dataset.x_test, dataset.x_test[:, :, ::-1])
     )
     scores = {
@@ -448,11 +447,12 @@ class _Progress(keras.callbacks.Callback):
         self.show, self.title = show, title
         self.started = self.shown = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
+    # Not on_train_batch_end: Keras would fetch the metrics for it, and the GPU wait at every step.
+    def on_train_batch_begin(self, batch, logs=None):
         now = time.monotonic()
-        if now - self.shown > 2:
+        if batch and now - self.shown > 2:
             self.shown = now
-            share = (batch + 1) / self.params["steps"]
+            share = batch / self.params["steps"]
             left = (now - self.started) * (1 - share) / share
             self.show(f"{self.title}: {share:.0%} of the pictures, {left:.0f}s left")
 

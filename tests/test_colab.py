@@ -76,7 +76,8 @@ def here(colab, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path / "content")
     yield colab
     for name in [name for name in sys.modules if name.split(".")[:2] == ["google", "colab"]]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
+    del google.colab
 
 
 def test_upload_gives_the_path_of_what_was_chosen(here):

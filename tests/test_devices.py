@@ -65,6 +65,18 @@ def test_this_machine_has_a_fastest_precision():
     assert devices.fastest() in devices.PRECISIONS
 
 
+@pytest.mark.parametrize("targets", [None, np.arange(6)])
+def test_batches_keep_order_and_dtype_and_do_not_tune_themselves(pictures, targets):
+    (dataset,) = devices.batches(pictures, targets, size=4).values()
+    assert not dataset.options().autotune.enabled
+    found = list(dataset.as_numpy_iterator())
+    first = [batch if targets is None else batch[0] for batch in found]
+    assert [len(batch) for batch in first] == [4, 2]
+    assert np.array_equal(np.concatenate(first), pictures) and first[0].dtype == np.uint8
+    if targets is not None:
+        assert np.array_equal(np.concatenate([batch[1] for batch in found]), targets)
+
+
 ONE_STEP = """
 import sys
 import numpy as np

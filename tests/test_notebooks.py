@@ -2,13 +2,14 @@
 
 import csv
 import json
+import os
 import re
 import statistics
 
 import nbformat
 import pytest
 
-from helpers import training
+from helpers import data, training
 from helpers.runtime import ROOT
 
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
@@ -148,6 +149,18 @@ def test_recorded_run_is_what_it_says(name):
         rows = [row for row in csv.DictReader(file) if row["recipe"] == name]
     (row,) = (row for row in rows if (int(row["seed"]), int(row["epochs"])) == (run.info["seed"], len(run.log)))  # fmt: skip
     assert float(row["test_acc"]) == pytest.approx(run.info["scores"]["test_acc"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["course", "modern"])
+def test_recorded_weights_score_what_is_recorded(name):
+    if not os.environ.get("CIFAR10_NPZ"):
+        pytest.skip("CIFAR10_NPZ names no copy of CIFAR-10")
+    run, dataset = training.open_run(ROOT / "saved_models" / name), data.load("cifar10")
+    if dataset.source != run.info["data"]:
+        pytest.skip(f"recorded on {run.info['data']}, not on {dataset.source}")
+    guesses = run.network().predict(dataset.x_test, batch_size=250, verbose=0).argmax(axis=1)
+    accuracy = (guesses == dataset.y_test).mean()
+    assert accuracy == pytest.approx(run.info["scores"]["test_acc"], abs=0.0005)
 
 
 def test_recorded_runs_stay_small():
