@@ -86,7 +86,8 @@ def batches(pictures, targets=None, size: int = 256) -> dict:
     options = tf.data.Options()
     options.autotune.enabled = False
     arrays = pictures if targets is None else (pictures, targets)
-    dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(size).prefetch(2)
+    with tf.device("CPU"):  # tf.data works there; the arrays need not visit the GPU
+        dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(size).prefetch(2)
     return {"x": dataset.with_options(options)}
 
 
