@@ -3,7 +3,7 @@
 # make test-colab  the same with Colab's library versions     make badges    links of the Colab buttons
 # make reference RECIPE=course|modern [SEED=0] [EPOCHS=50] [PRECISION=float32|bfloat16|float16]
 #                  train into runs/, going on where the run stopped, and score it
-# make bench       what a training step costs; on an idle machine, a quarter of an hour on two cores
+# make bench       what a training step costs; on an idle machine, half an hour on two cores
 # make record RUNS="runs/..."   store the median of scored runs in saved_models/
 
 PYTHON ?= python3

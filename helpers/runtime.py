@@ -50,9 +50,7 @@ class Settings:
         )
 
 
-def configure(
-    mode="auto", data="auto", recipe="course", epochs=50, seed=0, folder=""
-) -> Settings:  # fmt: skip
+def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, folder="") -> Settings:
     """Turn the form into settings. COURSE_MODE and COURSE_EPOCHS in the environment override it.
 
     "auto" becomes "recorded" if CIFAR-10 is at hand and the recorded run is complete, else "full"
