@@ -1,7 +1,6 @@
-"""How a training step meets the machine: precision, fused kernels, more than one GPU."""
+"""How training meets the machine: precision, input, fused kernels, more than one GPU."""
 
 from contextlib import contextmanager, nullcontext
-
 from pathlib import Path
 
 import keras
