@@ -5,10 +5,9 @@ picker of GitHub repositories.
 """
 
 import re
-import subprocess
 import sys
 
-from helpers.runtime import ROOT, replacing
+from helpers.runtime import ROOT, git, replacing
 
 PICKER = "https://colab.research.google.com/github/"
 PAGES = ("README.md", "Assignment4A.ipynb", "Assignment4B.ipynb")
@@ -42,7 +41,6 @@ def rewrite(text: str, page: str, place: str = "") -> str:
 
     A button in a notebook opens that notebook, one in another page the notebook its line names.
     """
-
     lines = text.splitlines(keepends=True)
     for i, line in enumerate(lines):
         if "colab-badge.svg" in line:
@@ -54,16 +52,11 @@ def rewrite(text: str, page: str, place: str = "") -> str:
     return "".join(lines)
 
 
-def _git(*arguments):
-    result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
-    return result.stdout.strip()
-
-
 def main() -> None:
-    address, place = _git("remote", "get-url", "origin"), ""
+    address, place = git("remote", "get-url", "origin"), ""
     if address:
-        main_branch = _git("symbolic-ref", "--short", "refs/remotes/origin/HEAD")
-        branch = main_branch.removeprefix("origin/") or _git("branch", "--show-current")
+        main_branch = git("symbolic-ref", "--short", "refs/remotes/origin/HEAD")
+        branch = main_branch.removeprefix("origin/") or git("branch", "--show-current")
         try:
             place = f"{owner_and_name(address)}/blob/{branch}"
         except ValueError as error:

@@ -249,9 +249,14 @@ def environment() -> dict[str, str]:
 
 def revision() -> str:
     """Git revision of the course, with "+" if files differ from it; empty outside a clone."""
+    return git("describe", "--always", "--dirty=+", "--exclude=*")
+
+
+def git(*arguments: str) -> str:
+    """What git prints about the course's clone; empty where it has no answer, or git is missing."""
+    command = ["git", "-C", str(ROOT), *arguments]
     try:
-        git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 
@@ -269,3 +274,8 @@ def replacing(path: Path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def half_written(folder: Path) -> list[Path]:
+    """What processes that were killed inside `replacing` left in a folder."""
+    return list(Path(folder).glob(".[0-9]*_*"))

@@ -27,7 +27,7 @@ from helpers.augment import Augment
 from helpers.data import Dataset
 from helpers.recipes import MOST_SEED, Recipe, whole_number
 from helpers.resnet import resnet_v2
-from helpers.runtime import environment, replacing
+from helpers.runtime import environment, half_written, replacing
 
 COLUMNS = ("epoch", "lr", "loss", "acc", "val_loss", "val_acc", "seconds")
 STATES_KEPT = 2  # the newest, and the one before in case the newest is damaged
@@ -383,8 +383,8 @@ def _settings(info):
 
 def _restore(folder, variables) -> list[dict]:
     """Set the variables to the newest state that can be read; return its log."""
-    for half in folder.glob(".[0-9]*_*"):  # what a killed process was writing, see `replacing`
-        half.unlink(missing_ok=True)
+    for path in half_written(folder):
+        path.unlink(missing_ok=True)
     for path in sorted(folder.glob("state_*.npz"), reverse=True):
         try:
             with np.load(path, allow_pickle=False) as state:

@@ -290,10 +290,6 @@ def one_map(value=1.0, size=32):
     return np.full((1, size, size), value)
 
 
-def mask(value=True, size=32):
-    return np.full((1, size, size), value)
-
-
 # fmt: off
 load, load_picture, read_via = data.load, data.load_picture, annotations.read_via
 nan = math.nan
@@ -631,17 +627,17 @@ GRAD_CAM = [
 
 TRUST = [
     Case("maps that were not enlarged", ValueError, "maps (1, 8, 8) and masks (1, 32, 32)",
-         "gradcam.upsample", lambda d: call(trust.compare, {"a": one_map(size=8)}, mask())),
+         "gradcam.upsample", lambda d: call(trust.compare, {"a": one_map(size=8)}, one_map(True))),
     Case("maps without names", ValueError, "maps must be {name: (N, H, W)}", "masks[None]",
-         lambda d: call(trust.compare, one_map(), mask())),
+         lambda d: call(trust.compare, one_map(), one_map(True))),
     Case("a map with a NaN", ValueError, "Map 0 holds NaN", "Check the network's weights",
-         lambda d: call(trust.compare, {"a": one_map(nan)}, mask())),
+         lambda d: call(trust.compare, {"a": one_map(nan)}, one_map(True))),
     Case("a map before its ReLU", ValueError, "negative value", "np.maximum(maps, 0)",
-         lambda d: call(trust.compare, {"a": one_map(-1)}, mask())),
+         lambda d: call(trust.compare, {"a": one_map(-1)}, one_map(True))),
     Case("a mask of numbers", ValueError, "masks must be bool", "true pixel in every picture",
-         lambda d: call(trust.compare, {"a": one_map()}, mask(1.0))),
+         lambda d: call(trust.compare, {"a": one_map()}, one_map())),
     Case("a picture without a box", ValueError, "true pixel", "leave out pictures without a box",
-         lambda d: call(trust.compare, {"a": one_map()}, mask(False))),
+         lambda d: call(trust.compare, {"a": one_map()}, one_map(False))),
     Case("a box outside the picture", ValueError, "Box 0, [30.0, 30.0, 5.0, 5.0]", "Cut it",
          lambda d: call(trust.box_masks, [(30, 30, 5, 5)])),
     Case("boxes of three numbers", ValueError, "boxes (1, 3)", "must be (N, 4)",
@@ -649,7 +645,7 @@ TRUST = [
     Case("no scores", ValueError, "values (0,)", "N at least 1",
          lambda d: call(trust.bootstrap, [])),
     Case("a mosaic of one class", ValueError, "classes (6,)", "two classes at least",
-         lambda d: call(trust.mosaics, d.pictures, mask().repeat(6, 0), np.zeros(6, int))),
+         lambda d: call(trust.mosaics, d.pictures, one_map(True).repeat(6, 0), np.zeros(6, int))),
     Case("cells that do not divide a picture", ValueError, "maps (6, 5, 5)", "h and w divide",
          lambda d: call(trust.faithfulness, None, d.pictures, np.ones((6, 5, 5)),
                         np.zeros(6, int))),

@@ -3,14 +3,14 @@
 import copy
 import os
 import shutil
-import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from test_setup_cell import opened_from, session_server
+from test_setup_cell import as_github, commit_all, opened_from, session_server
 
 from helpers import annotations, annotator, runtime
 from helpers.runtime import ROOT
@@ -64,8 +64,6 @@ def colab(tmp_path, monkeypatch):
 @pytest.fixture
 def here(colab, monkeypatch, tmp_path):
     """This process takes itself for Colab's."""
-    for name in [name for name in sys.modules if name.split(".")[:2] == ["google", "colab"]]:
-        monkeypatch.delitem(sys.modules, name)
     import google
 
     monkeypatch.setattr(google, "__path__", [str(colab.python / "google")])
@@ -97,13 +95,19 @@ def test_download_hands_the_file_to_the_browser(here, capsys):
     assert here() == [f"download {ROOT / 'LICENSE'}"] and not capsys.readouterr().out
 
 
-def test_run_folder_on_drive_is_mounted_first(here, monkeypatch):
+@pytest.mark.parametrize("folder", ["MyDrive/run", "../drive/MyDrive/run"])
+def test_run_folder_on_drive_is_mounted_in_colab_and_a_path_elsewhere(
+    colab, request, monkeypatch, folder
+):
     monkeypatch.delenv("COURSE_MODE", raising=False)
-    for folder in ("/content/drive/MyDrive/run", "/content/drive/../drive/MyDrive/run"):
-        settings = runtime.configure("full", "cifar10", folder=folder)
-        assert str(settings.folder) == folder
+    folder = f"/content/drive/{folder}"
+    assert runtime.configure("full", "cifar10", folder=folder).folder == Path(folder)
+    assert not colab()
+    request.getfixturevalue("here")
     runtime.configure("full", "cifar10", folder="runs/here")
-    assert here() == ["mount /content/drive"] * 2
+    assert not colab()
+    assert runtime.configure("full", "cifar10", folder=folder).folder == Path(folder)
+    assert colab() == ["mount /content/drive"]
 
 
 def test_widgets_of_other_packages_are_allowed_before_one_is_shown(here, tmp_path, pictures):
@@ -118,18 +122,13 @@ def execute_alone(name, folder, colab, times):
     for part in ("helpers", "images/annotations", "saved_models"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, course / part, ignore=ignore)
-    git = ["git", "-C", str(course), "-c", "user.name=a", "-c", "user.email=a@b.example"]
-    for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "all"]):
-        subprocess.run([*git, *command], check=True)
-
+    commit_all(course)
     startup = folder / "ipython/profile_default/startup"
     startup.mkdir(parents=True)
     (startup / "00.py").write_text("import google.colab\n")
     environment = {
         **os.environ, "COURSE_MODE": "quick", "IPYTHONDIR": str(folder / "ipython"),
-        "PYTHONPATH": str(colab.python),
-        "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{course}.insteadOf",
-        "GIT_CONFIG_VALUE_0": "https://github.com/someone/course",
+        "PYTHONPATH": str(colab.python), **as_github({"someone/course": course}),
     }  # fmt: skip
     notebook = nbformat.read(ROOT / name, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -1,6 +1,4 @@
 import json
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -52,20 +50,6 @@ def test_named_data_decide_the_mode_and_never_fall_back(place):
     assert place("auto", "synthetic", gpu=True, cifar=True, recorded=True).mode == "quick"
     assert place("full").data == "cifar10"
     assert place("full", "synthetic").data == "synthetic"
-
-
-def test_a_run_folder_on_drive_is_mounted(place, monkeypatch):
-    mounted = []
-    colab, drive = types.ModuleType("google.colab"), types.ModuleType("google.colab.drive")
-    drive.mount, colab.drive = mounted.append, drive
-    place("full", folder="/content/drive/MyDrive/run")
-    assert not mounted  # elsewhere it is a path like any other
-    monkeypatch.setitem(sys.modules, "google.colab", colab)
-    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
-    place("full", folder="runs/here")
-    assert not mounted
-    assert place("full", folder="/content/drive/MyDrive/run").folder.name == "run"
-    assert mounted == ["/content/drive"]
 
 
 def test_banner_says_what_is_not_cifar10(place):

@@ -48,26 +48,41 @@ def run(folder, *cells, before=COLAB, **environment):
     return result.stdout, result.stderr.strip().splitlines()[-1:]
 
 
+def git(home, *arguments):
+    as_someone = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+    subprocess.run(["git", "-C", str(home), *as_someone, *arguments], check=True)
+
+
+def commit_all(home, branch="main"):
+    """All files of a folder become a commit on a branch of its repository."""
+    git(home, "init", "-q")
+    git(home, "checkout", "-q", "-B", branch)
+    git(home, "add", ".")
+    git(home, "commit", "-q", "-m", branch)
+
+
+def as_github(homes):
+    """Environment in which git takes local repositories, {OWNER/NAME: folder}, for GitHub's."""
+    settings = {"GIT_CONFIG_COUNT": str(len(homes))}
+    for number, (name, home) in enumerate(homes.items()):
+        settings[f"GIT_CONFIG_KEY_{number}"] = f"url.file://{home}.insteadOf"
+        settings[f"GIT_CONFIG_VALUE_{number}"] = f"https://github.com/{name}"
+    return settings
+
+
 @pytest.fixture(scope="module")
 def github(tmp_path_factory):
     """Two repositories, someone/course with a second branch and its fork another/fork."""
     folder = tmp_path_factory.mktemp("github")
-    settings = {"GIT_CONFIG_COUNT": "2"}
-    for number, name in enumerate(("someone/course", "another/fork")):
-        home = folder / name
+    homes = {name: folder / name for name in ("someone/course", "another/fork")}
+    for name, home in homes.items():
         (home / "helpers").mkdir(parents=True)
-        git = ["git", "-C", str(home), "-c", "user.name=a", "-c", "user.email=a@b.example"]
-        subprocess.run([*git, "init", "-q", "-b", "main"], check=True)
         for branch in ("main", "new/idea"):
-            subprocess.run([*git, "checkout", "-q", "-B", branch], check=True)
             (home / "helpers/runtime.py").write_text(f"WHICH = '{name} {branch}'")
-            subprocess.run([*git, "add", "."], check=True)
-            subprocess.run([*git, "commit", "-q", "-m", branch], check=True)
-        subprocess.run([*git, "checkout", "-q", "main"], check=True)
-        subprocess.run([*git, "config", "uploadpack.allowAnySHA1InWant", "true"], check=True)
-        settings[f"GIT_CONFIG_KEY_{number}"] = f"url.file://{home}.insteadOf"
-        settings[f"GIT_CONFIG_VALUE_{number}"] = f"https://github.com/{name}"
-    return settings
+            commit_all(home, branch)
+        git(home, "checkout", "-q", "main")
+        git(home, "config", "uploadpack.allowAnySHA1InWant", "true")
+    return as_github(homes)
 
 
 def opened_from(place):
@@ -118,8 +133,8 @@ def test_opened_from_github(tmp_path, github, opened, found):
 
 def test_opened_from_a_commit(tmp_path, github):
     home = github["GIT_CONFIG_KEY_0"].removeprefix("url.file://").removesuffix(".insteadOf")
-    git = ["git", "-C", home, "rev-parse", "new/idea"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    command = ["git", "-C", home, "rev-parse", "new/idea"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     with session_server(opened_from(f"someone/course/blob/{commit}")) as colab:
         out, error = run(tmp_path, SETUP, PROVE, **github, **colab)
     assert "found someone/course new/idea" in out and commit[:7] in out, error

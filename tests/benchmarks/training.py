@@ -66,10 +66,6 @@ def part(dataset, train, val=0):
     )  # fmt: skip
 
 
-def one_hot(labels):
-    return np.eye(10, dtype=np.float32)[labels]
-
-
 # --- Contestants: functions of a number of steps, returning when all of them are done ------------
 
 
@@ -80,10 +76,7 @@ def trainer_of(recipe, precision):
 def without_augmentation(recipe, precision):
     """The network the Trainer trains, fused layers and precision included, compiled by itself."""
     trainer = trainer_of(recipe, precision)
-    model = keras.Model(trainer.twin.input, trainer.twin.get_layer("logits").output)
-    trained = trainer.trained
-    model.compile(optimizer=trained.optimizer, loss=trained.loss, metrics=["acc"])
-    return model
+    return trainer._to_logits(trainer.twin, optimizer=trainer.trained.optimizer)
 
 
 def floor(recipe, precision, dataset):
@@ -91,7 +84,7 @@ def floor(recipe, precision, dataset):
     step = step_tensorflow(model) if TENSORFLOW else step_jax(model)
     count = recipe.batch_size
     x = ops.convert_to_tensor(dataset.x_train[:count])
-    y = ops.convert_to_tensor(one_hot(dataset.y_train[:count]))
+    y = ops.convert_to_tensor(training._one_hot(dataset.y_train[:count]))
 
     def run(steps):
         for _ in range(steps):
@@ -165,7 +158,7 @@ def fit_arrays(recipe, precision, dataset, by_keras=False):
 
     def run(steps):
         order = np.random.default_rng(0).permutation(steps * batch)
-        x, y = dataset.x_train[order], one_hot(dataset.y_train[order])
+        x, y = dataset.x_train[order], training._one_hot(dataset.y_train[order])
         given = {"x": x, "y": y, "batch_size": batch} if by_keras else devices.batches(x, y, batch)
         progress = training._Progress(lambda text: None, "Epoch")
         model.fit(**given, shuffle=False, verbose=0, callbacks=[progress])
@@ -206,7 +199,7 @@ def generator(recipe, dataset):
         width_shift_range=recipe.shift, height_shift_range=recipe.shift,
         horizontal_flip=recipe.flip, preprocessing_function=erase if recipe.erase else None,
     )  # fmt: skip
-    x, y = dataset.x_train.astype(np.float32), one_hot(dataset.y_train)
+    x, y = dataset.x_train.astype(np.float32), training._one_hot(dataset.y_train)
     batch = recipe.batch_size
     return lambda steps: augment.flow(x[: steps * batch], y[: steps * batch], batch_size=batch)
 
@@ -241,7 +234,9 @@ def layers(recipe, dataset):
     def pipeline(steps):
         n = steps * recipe.batch_size
         return (
-            tf.data.Dataset.from_tensor_slices((dataset.x_train[:n], one_hot(dataset.y_train[:n])))
+            tf.data.Dataset.from_tensor_slices(
+                (dataset.x_train[:n], training._one_hot(dataset.y_train[:n]))
+            )
             .shuffle(n)
             .batch(recipe.batch_size, drop_remainder=True)
             .map(augment, num_parallel_calls=tf.data.AUTOTUNE)
