@@ -1,7 +1,7 @@
 # make notebooks   execute both notebooks into build/         make lab       open them in JupyterLab
 # make test        pytest, and nbval over both notebooks      make figures   refresh what is committed
 # make test-colab  the same with Colab's library versions     make badges    links of the Colab buttons
-# make reference RECIPE=course|modern [SEED=0] [EPOCHS=50] [PRECISION=float32|bfloat16|float16]
+# make reference RECIPE=course|reproduction|modern [SEED=0] [EPOCHS=50] [PRECISION=float32|bfloat16|float16]
 #                  train into runs/, going on where the run stopped, and score it
 # make bench       what a training step costs; on an idle machine, half an hour on two cores
 # make record RUNS="runs/..."   store the median of scored runs in saved_models/
@@ -19,7 +19,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 .PHONY: notebooks test test-colab lab figures badges bench reference record clean
 
 notebooks: $(VENV)/installed
-	$(BIN)/python -m helpers.execute $(NOTEBOOKS)
+	$(BIN)/python -m tools.execute $(NOTEBOOKS)
 
 # The notebooks are tested in their quick mode: no data, no network, no GPU.
 test: $(VENV)/installed-tests
@@ -34,20 +34,20 @@ lab: $(VENV)/installed
 
 # Needs CIFAR-10: downloaded by Keras, or an .npz named by CIFAR10_NPZ.
 figures: $(VENV)/installed
-	COURSE_MODE=recorded $(BIN)/python -m helpers.execute --in-place $(NOTEBOOKS)
+	COURSE_MODE=recorded $(BIN)/python -m tools.execute --in-place $(NOTEBOOKS)
 	cp build/gradcam_results.png images/gradcam_results.png
 
 # After the repository moved: the buttons open the notebooks at its new place.
 badges: $(VENV)/installed
-	$(BIN)/python -m helpers.badges
+	$(BIN)/python -m tools.badges
 
 # These need CIFAR-10 too. KERAS_BACKEND=jax trains with JAX, if that is installed.
 reference: $(VENV)/installed
-	$(BIN)/python -m helpers.reference train "$(RECIPE)" $(if $(SEED),--seed=$(SEED)) \
+	$(BIN)/python -m tools.record train "$(RECIPE)" $(if $(SEED),--seed=$(SEED)) \
 		$(if $(EPOCHS),--epochs=$(EPOCHS)) $(if $(PRECISION),--precision=$(PRECISION))
 
 record: $(VENV)/installed
-	$(BIN)/python -m helpers.reference record $(RUNS)
+	$(BIN)/python -m tools.record record $(RUNS)
 
 bench: $(VENV)/installed
 	$(BIN)/python tests/benchmarks/training.py --explain

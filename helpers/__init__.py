@@ -1,1 +1,7 @@
-"""Thin modules behind the two notebooks, one idea each; see the table in the README."""
+"""What the notebooks import, one idea a module; see the layout in the README."""
+
+import os
+
+# Before TensorFlow is loaded: its oneDNN kernels halve a training step on x86 CPUs without AVX-512,
+# where they are off by default. Elsewhere this changes nothing.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from helpers.runtime import replacing
+from helpers.files import read_text, write_text
 
 HEADER = (
     "filename,file_size,file_attributes,region_count,region_id,"
@@ -102,37 +102,6 @@ def reading(path, kind):
             else "export it again"
         )
         raise AnnotationError(Finding(Path(path).name, None, problem, fix)) from None
-
-
-@contextmanager
-def writing(path):
-    """Say what could not be written, and a way out, where the disk refuses."""
-    try:
-        yield
-    except OSError as error:
-        raise type(error)(
-            f"{path} cannot be written ({error.strerror or error}). What was there before is "
-            "unchanged: make room, or choose another place."
-        ) from error
-
-
-def read_text(path) -> str:
-    """UTF-8, with or without a byte order mark; line ends become LF."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {path}. Check the path.")
-    text = Path(path).read_text(encoding="utf-8-sig")
-    if not text.strip():
-        raise ValueError("the file is empty")
-    return text
-
-
-def write_text(path, text) -> None:
-    """Write a file as a whole or not at all; missing folders are made. Raises OSError."""
-    path = Path(path)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as new:
-            new.write_text(text, encoding="utf-8", newline="\n")
 
 
 def parse(text) -> dict:
@@ -350,6 +319,19 @@ def boxes(pictures) -> np.ndarray:
     """
     found = [bounding_box(r.shape) for p in pictures for r in p.regions]
     return np.array(found, float).reshape(-1, 4)
+
+
+def from_boxes(names, boxes, attributes=()) -> list[Picture]:
+    """Pictures of one rect each: file names, boxes (n, 4) in pixels, and a dict of attributes each.
+
+    Raises ValueError for lists that are not equally long.
+    """
+    attributes = attributes or [{} for _ in names]
+    rects = (dict(zip(SHAPES["rect"], np.asarray(box).tolist(), strict=True)) for box in boxes)
+    return [
+        Picture(name, [Region({"name": "rect", **rect}, values)])
+        for name, rect, values in zip(names, rects, attributes, strict=True)
+    ]
 
 
 def rescale(pictures, factor) -> list[Picture]:

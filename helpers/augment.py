@@ -73,7 +73,7 @@ class Augment(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)  # also within a network of 16-bit layers
         self.flip, self.shift, self.erase = flip, shift, erase
         self.whole_pixels, self.mean = whole_pixels, mean
-        self.draws = keras.random.SeedGenerator(0)
+        self.draws = keras.random.SeedGenerator(0, name="draws")
 
     def restart(self, seed: int, epoch: int) -> None:
         """Make what follows a function of (seed, epoch) alone, so that a resumed run repeats it."""

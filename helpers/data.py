@@ -5,10 +5,11 @@ Tiny Images", 2009), `load("some.npz")` a copy of them, `load("synthetic")` draw
 boxes that need no network.
 """
 
+import hashlib
 import os
 import re
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,8 @@ THREE_WAYS = (
     "DATA = 'synthetic' needs neither."
 )
 MOST_BYTES = 2**30  # of an unpacked .npz; CIFAR-10 takes 184 million
+# SHA-256 of CIFAR-10's test pictures, class after class, each class in official order.
+CIFAR10_TEST = "b726c0776fa6529b7083cf65b3fcea9ab2e4609ac1d7632ba4fb80851c88aa62"
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")  # Pillow reads more, EPS by running it
 
 
@@ -40,8 +43,17 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
     class_names: tuple
-    source: str  # what was loaded, for titles and run.json
+    source: str  # for titles and run.json: "CIFAR-10" if the test pixels are, else what was loaded
     test_boxes: np.ndarray | None = None  # int64 (N, 4): x, y, w, h in pixels; synthetic only
+
+    def without_hold_out(self) -> "Dataset":
+        """As the assignment used it: all training pictures train, the test pictures validate."""
+        x = np.concatenate([self.x_train, self.x_val])
+        y = np.concatenate([self.y_train, self.y_val])
+        order = np.argsort(y, kind="stable")
+        return replace(
+            self, x_train=x[order], y_train=y[order], x_val=self.x_test, y_val=self.y_test
+        )
 
     @property
     def synthetic(self) -> bool:
@@ -100,7 +112,7 @@ def load(source: str = "cifar10") -> Dataset:
     if source == "cifar10":
         source = os.environ.get("CIFAR10_NPZ") or source
     if source == "cifar10":
-        return _arrange(*_download(), source="CIFAR-10 (Keras download)")
+        return _arrange(*_download(), source="Keras download")
     if not str(source).endswith(".npz"):
         raise ValueError(f"DATA = '{source}' is unknown. {THREE_WAYS}")
     return _arrange(*_read_npz(Path(source).expanduser()), source=Path(source).name)
@@ -154,6 +166,8 @@ def _arrange(x_train, y_train, x_test, y_test, source, class_names=CLASS_NAMES, 
     y_train, y_test = (y.reshape(-1).astype(np.int64) for y in (y_train, y_test))
     train, val = split(y_train)
     test = np.argsort(y_test, kind="stable")
+    if hashlib.sha256(x_test[test].tobytes()).hexdigest() == CIFAR10_TEST:
+        source = "CIFAR-10"
     return Dataset(
         x_train[train], y_train[train], x_train[val], y_train[val], x_test[test], y_test[test],
         class_names, source, None if boxes is None else boxes[test],

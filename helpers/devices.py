@@ -91,7 +91,7 @@ def batches(pictures, targets=None, size: int = 256) -> dict:
 
 
 @contextmanager
-def placed(precision: str = "float32"):
+def training_scope(precision: str = "float32"):
     """Build a network for training on all GPUs there are, in the given precision.
 
     One model over several GPUs is Keras' own business: DataParallel on JAX, MirroredStrategy on

@@ -14,9 +14,9 @@ from reprlib import repr as short
 from tempfile import TemporaryDirectory
 
 from helpers.annotations import (
-    AnnotationError, Finding, Picture, Region, bounding_box, check, parse, read_text, reading,
-    to_json, write_text, writing,
+    AnnotationError, Finding, Picture, Region, bounding_box, check, parse, reading, to_json,
 )  # fmt: skip
+from helpers.files import read_text, write_text, writing
 
 
 def write_coco(pictures, path, sizes, categories) -> None:

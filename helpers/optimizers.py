@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from helpers.recipes import Recipe
+
 
 def orthogonalise(matrix, steps: int = 3):
     """Push the singular values of a matrix towards 1, keeping its singular vectors.
@@ -50,10 +52,10 @@ class Muon(keras.optimizers.Adam):
             return
         buffer = self._momentums[self._get_variable_index(variable)]
         gradient = ops.cast(gradient, variable.dtype)
-        moved = self.momentum * ops.convert_to_tensor(buffer) + gradient
-        self.assign(buffer, moved)
+        velocity = self.momentum * ops.convert_to_tensor(buffer) + gradient
+        self.assign(buffer, velocity)
         filters = variable.shape[-1]
-        direction = orthogonalise(ops.reshape(gradient + self.momentum * moved, (-1, filters)))
+        direction = orthogonalise(ops.reshape(gradient + self.momentum * velocity, (-1, filters)))
         kernel = ops.convert_to_tensor(variable)
         kernel = kernel * (filters**0.5 / ops.norm(ops.reshape(kernel, (-1,))))
         step = ops.cast(learning_rate, variable.dtype) * ops.reshape(direction, variable.shape)
@@ -83,8 +85,10 @@ class PerStep(keras.optimizers.schedules.LearningRateSchedule):
         return {"rates": self.rates}
 
 
-def named(name: str, rates) -> keras.optimizers.Optimizer:
-    """The optimizer of a recipe, "muon" or a Keras name, with a learning rate for every step."""
-    if name == "muon":
-        return Muon(PerStep(rates))
-    return keras.optimizers.get({"class_name": name, "config": {"learning_rate": PerStep(rates)}})
+def make(recipe: Recipe, rates) -> keras.optimizers.Optimizer:
+    """The optimizer of a recipe, with a learning rate for every step."""
+    if recipe.optimizer == "muon":
+        return Muon(PerStep(rates), adam_ratio=recipe.adam_ratio)
+    # A name of its own, or Keras numbers them within a process, and their variables with them.
+    config = {"learning_rate": PerStep(rates), "name": recipe.optimizer}
+    return keras.optimizers.get({"class_name": recipe.optimizer, "config": config})

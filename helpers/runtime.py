@@ -1,10 +1,10 @@
-"""Where am I (Colab, GPU, versions), which mode, and how to write files safely."""
+"""From the form of a notebook to its settings; Colab; what this machine is."""
 
-import ast
+import atexit
 import json
 import os
 import platform
-import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from helpers.recipes import MOST_EPOCHS, MOST_SEED, QUICK, Recipe, planned, whole_number
+from helpers.files import ROOT
+from helpers.recipes import MOST_EPOCHS, MOST_SEED, QUICK, Recipe, plan, whole_number
 
-ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "saved_models"
 MODES = ("auto", "recorded", "full", "quick")
 
@@ -67,7 +67,7 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
         raise ValueError(f"{name} = '{mode}' is unknown; it is one of {', '.join(MODES)}.")
     epochs = whole_number(*_overridden("EPOCHS", epochs), 1, MOST_EPOCHS)
     seed = whole_number("SEED", seed, 0, MOST_SEED)
-    plan, epochs = planned(recipe, epochs)
+    planned, epochs = plan(recipe, epochs)
     if mode == "auto":
         mode = _choose_mode(data, RECORDED / recipe)
     if mode == "quick" and data not in ("auto", "synthetic"):
@@ -77,7 +77,7 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
     if mode == "recorded" and data == "synthetic":
         raise ValueError("MODE = 'recorded' shows CIFAR-10; for DATA = 'synthetic' choose 'quick'.")
     if mode == "quick":
-        plan, epochs = QUICK, QUICK.epochs
+        planned, epochs = QUICK, QUICK.epochs
     if mode == "recorded" and not (RECORDED / recipe / "run.json").is_file():
         raise FileNotFoundError(
             f"No run is recorded in saved_models/{recipe}; choose MODE = 'full'."
@@ -86,14 +86,24 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
         data = "synthetic" if mode == "quick" else "cifar10"
     if mode == "recorded":
         folder = RECORDED / recipe
-    elif mode == "quick":  # always trained anew, and gone with the machine's temporary files
+    elif mode == "quick":  # always trained anew
         folder = tempfile.mkdtemp(prefix="quick_run_")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if in_colab() and Path(folder).absolute().is_relative_to("/content/drive"):
         from google.colab import drive
 
         drive.mount("/content/drive")  # does nothing if it is mounted already
-    folder = Path(folder or f"runs/{plan.name}_{plan.epochs}_seed{seed}")
-    return Settings(mode, data, plan, epochs, seed, folder)
+    folder = Path(folder or f"runs/{planned.name}_{planned.epochs}_seed{seed}")
+    return Settings(mode, data, planned, epochs, seed, folder)
+
+
+def data_source(data: str = "auto") -> str:
+    """The pictures for a notebook that trains nothing: as in `configure`, without asking for a GPU."""
+    _, mode = _overridden("MODE", "auto")
+    if data != "auto":
+        return data
+    real = mode in ("recorded", "full") or (mode == "auto" and (in_colab() or _cifar10_at_hand()))
+    return "cifar10" if real else "synthetic"
 
 
 def _overridden(name, value):
@@ -159,46 +169,6 @@ def download(path: Path) -> None:
         print(f"Your results are in {path}")
 
 
-def guide(notebook: str) -> None:
-    """From here on, let a NameError in this kernel tell which section of the notebook to run first.
-
-    Args:
-        notebook: file name, beside helpers/.
-    """
-    from IPython import get_ipython
-
-    def explain(shell, kind, error, trace, tb_offset=None):
-        section = sections(ROOT / notebook).get(error.name)
-        if section:
-            error.args = (
-                f"{error.args[0]}. Section '{section}' makes it: run that first, or all cells above.",
-            )
-        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
-
-    get_ipython().set_custom_exc((NameError,), explain)
-
-
-def sections(path: Path) -> dict[str, str]:
-    """The heading under which a notebook first makes each of its names."""
-    import nbformat
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    found, heading, python = {}, "", TransformerManager().transform_cell
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "markdown":
-            heading = (re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE) or [heading])[-1]
-            continue
-        for node in ast.walk(ast.parse(python(cell.source))):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                found.setdefault(node.id, heading)
-            elif isinstance(node, ast.FunctionDef):
-                found.setdefault(node.name, heading)
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                for alias in node.names:
-                    found.setdefault(alias.asname or alias.name.split(".")[0], heading)
-    return found
-
-
 def gpu_names() -> list[str]:
     """Names of the GPUs that Keras' backend can use; empty without one."""
     import keras
@@ -259,23 +229,3 @@ def git(*arguments: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-@contextmanager
-def replacing(path: Path):
-    """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
-
-    A crash, a full disk or an interrupt leaves the old file as it was, and nothing else behind.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}_{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def half_written(folder: Path) -> list[Path]:
-    """What processes that were killed inside `replacing` left in a folder."""
-    return list(Path(folder).glob(".[0-9]*_*"))

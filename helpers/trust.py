@@ -57,33 +57,6 @@ def bootstrap(values, seed: int = 0, times: int = 10_000) -> Interval:
 # --- Maps against boxes --------------------------------------------------------------------------
 
 
-def box_masks(boxes, size: tuple[int, int] = (32, 32)) -> np.ndarray:
-    """One box per picture as masks. For VIA files, with any number: `annotations.masks`.
-
-    Args:
-        boxes: (N, 4) of x, y, width, height in pixels from the top left edge.
-        size: height and width of the pictures.
-
-    Returns:
-        bool (N, *size), true for pixels whose centre lies in the box.
-
-    Raises:
-        ValueError: another shape, a box without area or not inside the picture.
-    """
-    boxes = np.asarray(boxes, float)
-    _require(boxes.ndim == 2 and boxes.shape[1] == 4, f"boxes {boxes.shape} must be (N, 4).")
-    x, y, w, h = boxes.T[..., None]
-    good = (x >= 0) & (y >= 0) & (w > 0) & (h > 0) & (x + w <= size[1]) & (y + h <= size[0])
-    for i in np.flatnonzero(~good):
-        raise ValueError(
-            f"Box {i}, {boxes[i].tolist()}, is empty or reaches outside the picture "
-            f"({size[1]} x {size[0]}). Cut it to the picture, or leave the picture out."
-        )
-    columns, rows = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
-    columns, rows = (columns >= x) & (columns < x + w), (rows >= y) & (rows < y + h)
-    return rows[:, :, None] & columns[:, None, :]
-
-
 def pointing(maps, masks) -> np.ndarray:
     """Pointing game: Zhang et al., "Top-down Neural Attention by Excitation Backprop" (2016).
 
@@ -147,7 +120,7 @@ def compare(maps: dict, masks, seed: int = 0) -> list[Row]:
 
     Args:
         maps: {name: (N, H, W)}, not negative, any unit, upsampled to the pixels of the pictures.
-        masks: bool (N, H, W), true inside the boxes; see `annotations.masks` and `box_masks`.
+        masks: bool (N, H, W), true inside the boxes; see `annotations.masks`.
         seed: of the bootstrap.
 
     Returns:

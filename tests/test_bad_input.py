@@ -39,14 +39,15 @@ from PIL import Image
 from records import GOOD, rect
 
 from helpers import (
-    annotations, annotator, data, execute, exports, gradcam, reference, runtime, training, trust,
+    annotations, annotator, data, exports, files, gradcam, runs, runtime, training, trust,
 )  # fmt: skip
 from helpers.annotations import HEADER, AnnotationError, Picture
 from helpers.recipes import QUICK
 from helpers.resnet import resnet_v2
+from tools import execute, record
 
 RECIPE = dataclasses.replace(QUICK, name="tiny", epochs=2, batch_size=90)
-SCHEMA = annotations.read_schema(runtime.ROOT / "images/annotations/via_attributes.json")
+SCHEMA = annotations.read_schema(files.ROOT / "images/annotations/via_attributes.json")
 LONGEST = 400  # characters of a message; the reader's own folder not counted
 
 
@@ -506,35 +507,35 @@ ANNOTATION_FILES = [
 
 RUN_FOLDERS = [
     Case("no run", FileNotFoundError, "no run folder: it has no run.json", "Train first",
-         lambda d: call(training.open_run, d.folder)),
+         lambda d: call(runs.open_run, d.folder)),
     Case("a file for a run folder", FileNotFoundError, "no run folder", "Train first",
-         lambda d: call(training.open_run, d.file("run", "x"))),
+         lambda d: call(runs.open_run, d.file("run", "x"))),
     Case("half a run.json", ValueError, "log or run.json", "train again",
-         lambda d: call(training.open_run, d.run_with(info='{"recipe": {"name"'))),
+         lambda d: call(runs.open_run, d.run_with(info='{"recipe": {"name"'))),
     Case("a run.json in UTF-16", ValueError, "log or run.json", "train again",
-         lambda d: call(training.open_run, d.run_with(info="{}".encode("utf-16")))),
+         lambda d: call(runs.open_run, d.run_with(info="{}".encode("utf-16")))),
     Case("another program's run.json", ValueError, "log or run.json", "train again",
-         lambda d: call(training.open_run, d.run_with(info='{"epochs": 3}'))),
+         lambda d: call(runs.open_run, d.run_with(info='{"epochs": 3}'))),
     Case("another program's log", ValueError, "log or run.json", "train again",
-         lambda d: call(training.open_run, d.run_with(log="step,loss\n1,0.5\n"))),
+         lambda d: call(runs.open_run, d.run_with(log="step,loss\n1,0.5\n"))),
     Case("half a log", ValueError, "log or run.json", "train again",
-         lambda d: call(training.open_run, d.run_with(log=LOG + "1,0.004,1.8,0.4"))),
+         lambda d: call(runs.open_run, d.run_with(log=LOG + "1,0.004,1.8,0.4"))),
     Case("a word in the log", ValueError, "log or run.json", "train again",
-         lambda d: call(training.open_run, d.run_with(log=LOG + "1,fast,1,1,1,1,1\n"))),
+         lambda d: call(runs.open_run, d.run_with(log=LOG + "1,fast,1,1,1,1,1\n"))),
     Case("no weights", FileNotFoundError, "model.001.keras is gone", "train again",
-         lambda d: call(training.open_run(d.run_with(weights=None)).network)),
+         lambda d: call(runs.open_run(d.run_with(weights=None)).network)),
     Case("half the weights", ValueError, "model.001.keras is damaged", "train again",
-         lambda d: call(training.open_run(d.run_with(
+         lambda d: call(runs.open_run(d.run_with(
              weights=d.run.checkpoint().read_bytes()[:9999])).network)),
     Case("a pickle for weights", ValueError, "model.001.keras is damaged", "train again",
-         lambda d: call(training.open_run(d.run_with(weights=d.bomb())).network)),
+         lambda d: call(runs.open_run(d.run_with(weights=d.bomb())).network)),
     Case("a model with a Lambda layer", ValueError, "model.001.keras is damaged", "train again",
-         lambda d: call(training.open_run(d.run_with(weights=d.lambda_model())).network)),
+         lambda d: call(runs.open_run(d.run_with(weights=d.lambda_model())).network)),
     Case("weights that were not scored", ValueError, "SHA-256 differs", "git checkout",
-         lambda d: call(training.open_run(d.run_with(info=json.dumps(
+         lambda d: call(runs.open_run(d.run_with(info=json.dumps(
              {**d.run.info, "scores": {"epoch": 1, "sha256": "0" * 64}}))).network)),
     Case("scores without a hash", ValueError, "SHA-256 differs", "git checkout",
-         lambda d: call(training.open_run(d.run_with(info=json.dumps(
+         lambda d: call(runs.open_run(d.run_with(info=json.dumps(
              {**d.run.info, "scores": {"epoch": 1}}))).network)),
     *(Case(f"the weights of epoch {epoch!r}", ValueError, f"epoch = {epoch!r}", "1 to 1",
            lambda d, epoch=epoch: call(d.run.network, epoch)) for epoch in (0, 7, "best")),
@@ -576,7 +577,7 @@ RUN_FOLDERS = [
     Case("a depth that is none", ValueError, "depth = 18", "say 11, 20",
          lambda d: call(resnet_v2, 18)),
     Case("to record what was not scored", ValueError, "was not scored", "train it again",
-         lambda d: call(reference.record, [d.run_with()], d.folder / "saved")),
+         lambda d: call(record.record, [d.run_with()], d.folder / "saved")),
 ]
 
 GRAD_CAM = [
@@ -638,10 +639,6 @@ TRUST = [
          lambda d: call(trust.compare, {"a": one_map()}, one_map())),
     Case("a picture without a box", ValueError, "true pixel", "leave out pictures without a box",
          lambda d: call(trust.compare, {"a": one_map()}, one_map(False))),
-    Case("a box outside the picture", ValueError, "Box 0, [30.0, 30.0, 5.0, 5.0]", "Cut it",
-         lambda d: call(trust.box_masks, [(30, 30, 5, 5)])),
-    Case("boxes of three numbers", ValueError, "boxes (1, 3)", "must be (N, 4)",
-         lambda d: call(trust.box_masks, [(1, 2, 3)])),
     Case("no scores", ValueError, "values (0,)", "N at least 1",
          lambda d: call(trust.bootstrap, [])),
     Case("a mosaic of one class", ValueError, "classes (6,)", "two classes at least",
@@ -825,7 +822,7 @@ def test_a_notebook_that_is_none(day, content):
 
 @pytest.mark.parametrize("python", [(3, 10, 4), (3, 14, 0)])
 def test_make_refuses_another_python(monkeypatch, python):
-    (check,) = re.findall("-c '(import sys;.*)'", (runtime.ROOT / "Makefile").read_text())
+    (check,) = re.findall("-c '(import sys;.*)'", (files.ROOT / "Makefile").read_text())
     exec(check)
     monkeypatch.setattr(sys, "version_info", python)
     with pytest.raises(SystemExit, match=f"is needed, this is 3.{python[1]}: make PYTHON=python3"):
@@ -855,12 +852,12 @@ def what_runs_code_of_files(source):
 
 
 def code_of_notebook(name):
-    cells = json.loads((runtime.ROOT / name).read_text())["cells"]
+    cells = json.loads((files.ROOT / name).read_text())["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     return re.sub("(?m)^[%!].*", "", code)
 
 
-HELPERS = {path.name: path.read_text() for path in (runtime.ROOT / "helpers").glob("*.py")}
+HELPERS = {path.name: path.read_text() for path in (files.ROOT / "helpers").glob("*.py")}
 NOTEBOOKS = {name: code_of_notebook(name) for name in ("Assignment4A.ipynb", "Assignment4B.ipynb")}
 CODE = {**HELPERS, **NOTEBOOKS}
 
@@ -893,11 +890,11 @@ def strings(source):
 
 
 def test_the_readme_quotes_messages_that_exist():
-    readme = (runtime.ROOT / "README.md").read_text()
+    readme = (files.ROOT / "README.md").read_text()
     section = readme.split("## When something goes wrong")[1].split("\n## ")[0]
     rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")]
     quoted = [text for seen, *_ in rows for text in re.findall("`(.+?)`", seen)]
     texts = [text for source in CODE.values() for text in strings(source)]
-    texts.append((runtime.ROOT / "Makefile").read_text())
+    texts.append((files.ROOT / "Makefile").read_text())
     assert len(rows) >= 12 and len(quoted) >= 12
     assert [text for text in quoted if not any(text in each for each in texts)] == []

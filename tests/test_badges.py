@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from helpers import badges
-from helpers.runtime import ROOT
+from tools import badges
+from helpers.files import ROOT
 
 LINK = re.compile(r"colab-badge\.svg\)\]\(([^)]*)\)")
 
@@ -25,7 +25,7 @@ def repository(tmp_path):
         subprocess.run([*git, "remote", "remove", "origin"], capture_output=True)
         if origin:
             subprocess.run([*git, "remote", "add", "origin", origin], check=True)
-        command = [sys.executable, "-m", "helpers.badges"]
+        command = [sys.executable, "-m", "tools.badges"]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     make.folder = tmp_path

@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from test_setup_cell import as_github, commit_all, opened_from, session_server
 
 from helpers import annotations, annotator, runtime
-from helpers.runtime import ROOT
+from helpers.files import ROOT
 
 # What the course uses of google.colab; every call leaves a line in a file.
 GOOGLE_COLAB = {

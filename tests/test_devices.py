@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from helpers import devices
-from helpers.runtime import ROOT
+from helpers.files import ROOT
 
 
 def test_fused_batch_normalization_is_keras_batch_normalization():
@@ -35,12 +35,12 @@ def test_fused_batch_normalization_is_keras_batch_normalization():
 
 
 def test_precision_is_left_as_it_was_and_unknown_ones_are_refused():
-    with devices.placed("bfloat16"):
+    with devices.training_scope("bfloat16"):
         assert keras.layers.Dense(1).compute_dtype == "bfloat16"
         assert keras.layers.Dense(1).variable_dtype == "float32"
     assert keras.layers.Dense(1).compute_dtype == "float32"
     with pytest.raises(ValueError, match="precision = 'half': it is one of float32, bfloat16"):
-        with devices.placed("half"):
+        with devices.training_scope("half"):
             pass
 
 

@@ -21,13 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(ROOT))
 
-from helpers import training
+from helpers import runs
 
 # The run, in a process of its own. WHEN names a file; the process dies while it is half written.
 TRAIN = """
 import dataclasses, os, signal, sys
 from contextlib import contextmanager
-from helpers import data, runtime, training
+from helpers import data, training
 from helpers.recipes import QUICK
 
 folder, seed, epochs, when = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -63,7 +63,7 @@ def finish(*arguments):
 def result(folder):
     """The log without its seconds, and the bytes of every weight that is kept."""
     lines = (folder / "training_log.csv").read_text().splitlines()
-    run = training.open_run(folder)
+    run = runs.open_run(folder)
     weights = {row["epoch"]: run.network(row["epoch"]).get_weights() for row in run.kept}
     return [line.rsplit(",", 1)[0] for line in lines], weights
 
@@ -83,7 +83,7 @@ def assert_no_half_file(folder):
             with zipfile.ZipFile(path) as archive:
                 assert archive.testzip() is None, path
         elif path.name == "training_log.csv":
-            assert training.read_log(path)
+            assert runs.read_log(path)
         else:
             assert path.name == "run.json" and path.read_text().endswith("}\n")
 

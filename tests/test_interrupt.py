@@ -6,7 +6,7 @@ import re
 import nbformat
 from jupyter_client.manager import start_new_kernel
 
-from helpers.runtime import ROOT
+from helpers.files import ROOT
 
 CELLS = {
     cell["id"]: cell.source

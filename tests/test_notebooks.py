@@ -9,8 +9,8 @@ import statistics
 import nbformat
 import pytest
 
-from helpers import data, training
-from helpers.runtime import ROOT
+from helpers import data, runs
+from helpers.files import ROOT
 
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 PAGES = [*NOTEBOOKS, ROOT / "README.md"]
@@ -122,13 +122,13 @@ def test_stored_training_output_is_the_recorded_run():
     notebook = nbformat.read(ROOT / "Assignment4B.ipynb", as_version=4)
     cell = next(cell for cell in notebook.cells if cell["id"] == "training")
     printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
-    run = training.open_run(ROOT / "saved_models/course")
+    run = runs.open_run(ROOT / "saved_models/course")
     assert printed.splitlines() == run.lines()
 
 
 @pytest.mark.parametrize("name", ["course", "modern"])
 def test_readme_tells_the_recorded_runs(name):
-    readme, run = (ROOT / "README.md").read_text(), training.open_run(ROOT / "saved_models" / name)
+    readme, run = (ROOT / "README.md").read_text(), runs.open_run(ROOT / "saved_models" / name)
     for line in run.lines():
         assert line in readme
     for key in ("test_acc", "test_acc_flip"):
@@ -137,7 +137,7 @@ def test_readme_tells_the_recorded_runs(name):
 
 @pytest.mark.parametrize("name", ["course", "modern"])
 def test_recorded_run_is_what_it_says(name):
-    run = training.open_run(ROOT / "saved_models" / name)
+    run = runs.open_run(ROOT / "saved_models" / name)
     assert run.info["recipe"]["name"] == name
     assert run.info["complete"] == (len(run.log) == run.info["recipe"]["epochs"])
     assert run.info["scores"]["epoch"] == run.chosen["epoch"]
@@ -155,7 +155,7 @@ def test_recorded_run_is_what_it_says(name):
 def test_recorded_weights_score_what_is_recorded(name):
     if not os.environ.get("CIFAR10_NPZ"):
         pytest.skip("CIFAR10_NPZ names no copy of CIFAR-10")
-    run, dataset = training.open_run(ROOT / "saved_models" / name), data.load("cifar10")
+    run, dataset = runs.open_run(ROOT / "saved_models" / name), data.load("cifar10")
     if dataset.source != run.info["data"]:
         pytest.skip(f"recorded on {run.info['data']}, not on {dataset.source}")
     guesses = run.network().predict(dataset.x_test, batch_size=250, verbose=0).argmax(axis=1)

@@ -52,7 +52,7 @@ def test_other_variables_take_adams_step():
     assert np.allclose(ours, theirs, atol=1e-7)
 
 
-@pytest.mark.parametrize("recipe", [COURSE, MODERN.over(8)])
+@pytest.mark.parametrize("recipe", [COURSE, MODERN.with_epochs(8)])
 def test_rates_are_looked_up_per_step(recipe):
     rates = [recipe.rate(step / 10) for step in range(80)]
     schedule = optimizers.PerStep(rates)

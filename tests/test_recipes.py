@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 
 from helpers.recipes import COURSE, MODERN
-from helpers.runtime import ROOT
+from helpers.files import ROOT
 
 
 def test_learning_rates_are_those_of_the_assignments_log_to_the_letter():
@@ -23,8 +23,8 @@ def test_recipe_is_frozen_and_prints_as_a_table():
 
 
 def test_modern_ends_at_zero_whatever_its_length():
-    for recipe in (MODERN, MODERN.over(8)):
+    for recipe in (MODERN, MODERN.with_epochs(8)):
         rates = [recipe.rate(recipe.epochs * share) for share in (0, 0.05, 0.1, 0.55, 1)]
         peak = recipe.learning_rate.peak
         assert rates == pytest.approx([0, peak / 2, peak, peak / 2, 0])
-    assert MODERN.over(8).name == "modern" and MODERN.over(50) == MODERN
+    assert MODERN.with_epochs(8).name == "modern" and MODERN.with_epochs(50) == MODERN

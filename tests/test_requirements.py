@@ -11,7 +11,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from packaging.requirements import Requirement
 
-from helpers.runtime import ROOT
+from helpers.files import ROOT
 
 SOURCES = [*sorted((ROOT / "helpers").glob("*.py")), *sorted(ROOT.glob("*.ipynb"))]
 IMPORTED_AS = {

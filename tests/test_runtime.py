@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import runtime
+from helpers import files, runtime
 from helpers.recipes import COURSE, QUICK
 
 
@@ -80,7 +80,7 @@ def test_full_runs_have_a_lasting_folder_and_quick_ones_a_fresh_one(place):
         (("full", "auto", "course", -3), "EPOCHS = -3"),
         (("full", "auto", "course", 2.5), "EPOCHS = 2.5"),
         (("full", "auto", "course", 5, -1), "SEED = -1: a whole number from 0 to 4294967295"),
-        (("full", "auto", "resnet"), "RECIPE = 'resnet' is unknown; it is one of course, modern"),
+        (("full", "auto", "resnet"), "RECIPE = 'resnet' is unknown; it is one of course, reproduction, modern"),
         (("quick", "cifar10"), "choose MODE = 'full'"),
         (("recorded", "synthetic"), "choose 'quick'"),
     ],
@@ -99,11 +99,11 @@ def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("old")
     with pytest.raises(OSError):
-        with runtime.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             temporary.write_text("half")
             raise OSError("disk full")
     assert path.read_text() == "old"
-    with runtime.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]

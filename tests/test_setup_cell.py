@@ -17,7 +17,7 @@ from urllib.parse import quote
 import nbformat
 import pytest
 
-from helpers.runtime import ROOT
+from helpers.files import ROOT
 
 NOTEBOOK = nbformat.read(ROOT / "Assignment4B.ipynb", as_version=4)
 SETUP = next(cell.source for cell in NOTEBOOK.cells if cell["id"] == "setup")
@@ -212,5 +212,5 @@ def test_alone_elsewhere_it_says_what_to_do(tmp_path):
 
 def test_inside_the_repository_nothing_is_fetched():
     cell = fill(REPOSITORY="https://github.com/someone/course")
-    out, error = run(ROOT, cell, "from helpers import runtime; print(runtime.ROOT)")
+    out, error = run(ROOT, cell, "from helpers import runtime; print(files.ROOT)")
     assert out == f"{ROOT}\n", error

@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from helpers import training
+from helpers import runs, training
 from helpers.recipes import MODERN, QUICK, InverseTimeDecay
-from helpers.runtime import ROOT
+from helpers.files import ROOT
 
 RECIPE = dataclasses.replace(
     QUICK, name="tiny", epochs=3, batch_size=60, shift=0.1, erase=0.5, batch_norm_momentum=0.5,
@@ -88,7 +88,7 @@ def test_lines_tell_the_epoch():
             "seconds": 36,
         },
     ]
-    lines = [training.epoch_line(row, rows[:i], 50, {"depth": 20}) for i, row in enumerate(rows)]
+    lines = [runs.epoch_line(row, rows[:i], 50, {"depth": 20}) for i, row in enumerate(rows)]
     assert lines[0] == (
         "Epoch  1/50 - 51s - learning rate 0.004 - loss: 1.8186 - acc: 0.4381 - val_loss: 2.2000 - "
         "val_acc: 0.3928 - val_acc improved from -inf to 0.39280, "
@@ -160,7 +160,7 @@ def test_a_damaged_log_is_written_anew_and_a_damaged_run_json_refused(run, scene
 
 def test_a_damaged_checkpoint_is_named(run, tmp_path):
     shutil.copytree(run.folder, tmp_path, dirs_exist_ok=True)
-    copy = training.open_run(tmp_path)
+    copy = runs.open_run(tmp_path)
     whole = copy.checkpoint().read_bytes()
     for content in (whole[:1000], whole[: len(whole) // 2], b"", b"<html>"):
         copy.checkpoint().write_bytes(content)
@@ -179,7 +179,7 @@ def test_more_epochs_than_the_schedule_has_are_refused(scenes, tmp_path, epochs)
 def test_a_schedule_to_zero_resumes_within_its_slope_and_keeps_the_last_epoch(
     scenes, tmp_path, precision
 ):
-    recipe = dataclasses.replace(MODERN.over(2), depth=11, batch_size=60)
+    recipe = dataclasses.replace(MODERN.with_epochs(2), depth=11, batch_size=60)
     whole = training.train(recipe, scenes, tmp_path / "whole", precision=precision)
     training.train(recipe, scenes, tmp_path / "cut", epochs=1, precision=precision)
     resumed = training.train(recipe, scenes, tmp_path / "cut")  # another GPU may be there by now
@@ -204,7 +204,7 @@ def test_log_without_a_state_is_not_overwritten(run, scenes, tmp_path):
 
 def test_missing_or_damaged_run_is_refused(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run folder: it has no run.json"):
-        training.open_run(tmp_path)
+        runs.open_run(tmp_path)
     (tmp_path / "run.json").write_bytes((run.folder / "run.json").read_bytes())
     for text in (
         "epoch,lr\n1,0.004\n",
@@ -214,19 +214,19 @@ def test_missing_or_damaged_run_is_refused(run, tmp_path):
     ):
         (tmp_path / "training_log.csv").write_text(text)
         with pytest.raises(ValueError, match="damaged"):
-            training.open_run(tmp_path)
+            runs.open_run(tmp_path)
     (tmp_path / "training_log.csv").write_bytes((run.folder / "training_log.csv").read_bytes())
     for text in ("{}", '{"epochs": 3, "recipe": {}}', "[]", "{"):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(ValueError, match="damaged"):
-            training.open_run(tmp_path)
+            runs.open_run(tmp_path)
     (tmp_path / "run.json").write_bytes((run.folder / "run.json").read_bytes())
     with pytest.raises(FileNotFoundError, match=r"model\.00\d\.keras is gone"):
-        training.open_run(tmp_path).network()
+        runs.open_run(tmp_path).network()
 
 
 @pytest.mark.parametrize(
-    "module", ["data", "resnet", "augment", "recipes", "training", "runtime", "plots"]
+    "module", ["data", "resnet", "augment", "recipes", "training", "runs", "runtime", "plots"]
 )
 def test_training_side_needs_no_tensorflow(module):
     """Plain Keras and NumPy, so that another Keras backend serves as well."""

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import rect
 from scipy.stats import spearmanr
 
 from helpers import annotations, data, gradcam, training, trust
@@ -13,7 +12,7 @@ from helpers.recipes import QUICK
 from helpers.resnet import resnet_v2
 
 BOXES = np.array([(5, 3, 6, 18), (0, 0, 32, 32), (31, 31, 1, 1), (10, 12, 16, 8)])
-MASKS = trust.box_masks(BOXES)
+MASKS = annotations.masks(annotations.from_boxes("abcd", BOXES), (32, 32))
 SCORES = pytest.mark.parametrize("score", trust.SCORES.values())
 
 
@@ -40,22 +39,6 @@ def random_mask(seed, count=1):
 def test_a_box_covers_its_pixels():
     assert MASKS.dtype == bool and MASKS[0, 3:21, 5:11].all() and MASKS[0].sum() == 6 * 18
     assert MASKS.sum(axis=(1, 2)).tolist() == (BOXES[:, 2] * BOXES[:, 3]).tolist()
-    assert trust.box_masks([(3, 1, 2, 4)], (5, 9)).sum(axis=1).tolist() == [
-        [0] * 3 + [4] * 2 + [0] * 4
-    ]
-
-
-def test_box_masks_are_those_of_the_annotations():
-    pictures = [annotations.Picture("a.png", [rect(*map(int, box))]) for box in BOXES]
-    assert np.array_equal(MASKS, annotations.masks(pictures, (32, 32)))
-
-
-@pytest.mark.parametrize(
-    "box", [(0, 0, 33, 1), (-1, 0, 3, 3), (5, 5, 0, 3), (5, 5, 3, -1), (math.nan, 0, 2, 2)]
-)
-def test_a_box_outside_or_empty_is_refused(box):
-    with pytest.raises(ValueError, match=r"Box 1, .* is empty or reaches outside .*\(32 x 32\)"):
-        trust.box_masks([BOXES[0], box])
 
 
 # --- Scores --------------------------------------------------------------------------------------
@@ -425,7 +408,8 @@ def trained(tmp_path_factory):
 def test_a_trained_network_beats_both_baselines(trained):
     """In mosaics: alone in its picture every drawn shape covers the middle, as does a Gaussian."""
     network, scenes = trained
-    alone = trust.box_masks(scenes.test_boxes)
+    drawn = annotations.from_boxes(scenes.y_test, scenes.test_boxes)
+    alone = annotations.masks(drawn, (32, 32))
     assert trust.pointing(trust.gaussian(alone.shape), alone).min() == 1
     maps = gradcam.upsample(gradcam.GradCAM(network)(scenes.x_test, scenes.y_test), (32, 32))
     rows = {row.score: row for row in trust.compare({"Grad-CAM": maps}, alone)[::3]}
@@ -433,7 +417,7 @@ def test_a_trained_network_beats_both_baselines(trained):
     assert rows["energy in the box"].over["uniform"].low > 0
 
     images, masks = trust.mosaics(scenes.x_test, alone, scenes.y_test)
-    wide = training.build(QUICK.as_dict(), input_shape=(64, 64, 3))
+    wide = runs.build(QUICK.as_dict(), input_shape=(64, 64, 3))
     wide.set_weights(network.get_weights())
     maps = gradcam.upsample(gradcam.GradCAM(wide)(images, scenes.y_test), (64, 64))
     rows = {row.score: row for row in trust.compare({"Grad-CAM": maps}, masks)[::3]}

@@ -31,7 +31,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import ops  # noqa: E402
 
-from helpers import data, devices, resnet, runtime, training  # noqa: E402
+from helpers import data, devices, resnet, runs, runtime, training  # noqa: E402
 from helpers.recipes import RECIPES  # noqa: E402
 
 FLOOR, BARE, OURS = "the step alone (floor)", "Trainer.fit, no augmentation", "Trainer.fit (ours)"
@@ -76,7 +76,7 @@ def trainer_of(recipe, precision):
 def without_augmentation(recipe, precision):
     """The network the Trainer trains, fused layers and precision included, compiled by itself."""
     trainer = trainer_of(recipe, precision)
-    return trainer._to_logits(trainer.twin, optimizer=trainer.trained.optimizer)
+    return trainer._to_logits(trainer.in_training, optimizer=trainer.training_model.optimizer)
 
 
 def floor(recipe, precision, dataset):
@@ -753,7 +753,7 @@ def bench(settings):
         results["explain"] = explained(recipes[0], precisions[0], dataset, peaks, settings)
         done(tell_explained, results["explain"])
     for name, precision in itertools.product(("course", "modern"), precisions * settings.full):
-        result = whole_run(RECIPES[name].over(settings.epochs), precision, dataset)
+        result = whole_run(RECIPES[name].with_epochs(settings.epochs), precision, dataset)
         results["full"].append(result)
         done(tell_run, result)
     return results

@@ -1,4 +1,4 @@
-"""Train a recipe to be recorded, and record it: python -m helpers.reference {train,record} --help"""
+"""Train a recipe to be recorded, and record it: python -m tools.record {train,record} --help"""
 
 import argparse
 import csv
@@ -6,10 +6,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from helpers import data, devices, runtime, training
-from helpers.recipes import RECIPES, planned
+from helpers import data, devices, runs, training
+from helpers.files import replacing
+from helpers.recipes import RECIPES, plan
+from helpers.runtime import RECORDED
 
-SAVED = runtime.ROOT / "saved_models"
 CHECKPOINTS_KEPT = 3  # the best and two before it, to see what the choice of an epoch is worth
 COLUMNS = (
     "recipe", "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds",
@@ -23,18 +24,18 @@ def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=No
     Returns:
         The run, with its scores in run.json.
     """
-    recipe, epochs = planned(name, epochs)
+    recipe, epochs = plan(name, epochs)
     folder = Path(folder or f"runs/{name}_{recipe.epochs}_seed{seed}")
     run = training.train(recipe, data.load(source), folder, seed, epochs, precision)
-    scores = training.score(run, data.load(source))
+    scores = runs.score(run, data.load(source))
     print(
         f"{folder}: epoch {scores['epoch']} of {len(run.log)}, test accuracy "
         f"{scores['test_acc']:.2%}, averaged with the mirror image {scores['test_acc_flip']:.2%}"
     )
-    return training.open_run(folder)
+    return runs.open_run(folder)
 
 
-def record(folders: list[Path], saved: Path = SAVED) -> Path:
+def record(folders: list[Path], saved: Path = RECORDED) -> Path:
     """Note scored runs of one kind in saved_models/runs.csv, and keep the median one's files.
 
     Median by validation accuracy, the lower one of an even number. It replaces what was kept of the recipe.
@@ -45,11 +46,11 @@ def record(folders: list[Path], saved: Path = SAVED) -> Path:
     Raises:
         ValueError: a run that was not scored, or runs of different recipes or lengths.
     """
-    runs = [training.open_run(folder) for folder in folders]
-    for run in runs:
+    scored = [runs.open_run(folder) for folder in folders]
+    for run in scored:
         if run.info.get("scores", {}).get("epoch") != run.chosen["epoch"]:
             raise ValueError(f"{run.folder} was not scored after its last epoch: train it again.")
-    rows = [_row(run) for run in runs]
+    rows = [_row(run) for run in scored]
     kinds = {tuple(row[key] for key in ("recipe", "of", "epochs", "data")) for row in rows}
     if len(kinds) > 1:
         raise ValueError(f"These runs differ, {sorted(kinds)}: record each kind by itself.")
@@ -57,19 +58,19 @@ def record(folders: list[Path], saved: Path = SAVED) -> Path:
     table = saved / "runs.csv"
     known = list(csv.DictReader(table.read_text().splitlines())) if table.is_file() else []
     rows = {_key(row): row for row in [*known, *rows]}
-    with runtime.replacing(table) as path, open(path, "w", newline="") as file:
+    with replacing(table) as path, open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[key] for key in sorted(rows))
 
-    runs.sort(key=lambda run: run.chosen["val_acc"])
-    median = runs[(len(runs) - 1) // 2]
+    scored.sort(key=lambda run: run.chosen["val_acc"])
+    median = scored[(len(scored) - 1) // 2]
     home = saved / median.info["recipe"]["name"]
     home.mkdir(parents=True, exist_ok=True)
-    count = 1 if median.info["recipe"]["counts"] == "last" else CHECKPOINTS_KEPT
+    count = 1 if median.info["recipe"]["selection"] == "last" else CHECKPOINTS_KEPT
     kept = [median.checkpoint(row["epoch"]) for row in median.kept[-count:]]
     for source in (*kept, median.folder / "training_log.csv", median.folder / "run.json"):
-        with runtime.replacing(home / source.name) as path:
+        with replacing(home / source.name) as path:
             shutil.copyfile(source, path)
     for old in set(home.glob("*.keras")) - {home / source.name for source in kept}:
         old.unlink()

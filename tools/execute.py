@@ -1,4 +1,4 @@
-"""Execute notebooks with visible progress: python -m helpers.execute [--in-place] NOTEBOOK ...
+"""Execute notebooks with visible progress: python -m tools.execute [--in-place] NOTEBOOK ...
 
 Without --in-place, the executed copies go to build/, as .ipynb and as .html.
 """
@@ -14,7 +14,7 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
-from helpers.runtime import ROOT, replacing
+from helpers.files import ROOT, replacing
 
 BUILD = ROOT / "build"
 

@@ -1,4 +1,4 @@
-"""Point every Open-in-Colab button at this repository: python -m helpers.badges
+"""Point every Open-in-Colab button at this repository: python -m tools.badges
 
 The address comes from `git remote get-url origin`. Without an origin, the buttons open Colab's
 picker of GitHub repositories.
@@ -7,7 +7,8 @@ picker of GitHub repositories.
 import re
 import sys
 
-from helpers.runtime import ROOT, git, replacing
+from helpers.files import ROOT, replacing
+from helpers.runtime import git
 
 PICKER = "https://colab.research.google.com/github/"
 PAGES = ("README.md", "Assignment4A.ipynb", "Assignment4B.ipynb")

@@ -7,26 +7,27 @@ import sys
 import numpy as np
 import pytest
 
-from helpers import data, reference, training
-from helpers.recipes import COURSE, MODERN, planned
-from helpers.runtime import ROOT
+from helpers import data, runs
+from helpers.recipes import COURSE, MODERN, plan
+from helpers.files import ROOT
+from tools import record
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "quick"
-    return reference.train("quick", 1, source="synthetic", folder=folder)
+    return record.train("quick", 1, source="synthetic", folder=folder)
 
 
 def test_a_cut_schedule_and_one_laid_out_anew():
-    assert planned("course", 5) == (COURSE, 5)
-    assert planned("modern", None) == (MODERN, 50)
-    short, epochs = planned("modern", 8)
+    assert plan("course", 5) == (COURSE, 5)
+    assert plan("modern", None) == (MODERN, 50)
+    short, epochs = plan("modern", 8)
     assert epochs == short.epochs == 8
     assert short.rate(8) == 0 and MODERN.rate(8) > 0
     for name, epochs, message in (("x", 1, "RECIPE = 'x'"), ("course", -1, "EPOCHS = -1")):
         with pytest.raises(ValueError, match=message):
-            planned(name, epochs)
+            plan(name, epochs)
 
 
 def test_scores_are_those_of_the_checkpoint_on_test_pictures(run):
@@ -43,7 +44,7 @@ def test_scores_are_those_of_the_checkpoint_on_test_pictures(run):
 
 def test_another_file_under_the_checkpoints_name_is_refused(run, tmp_path):
     shutil.copytree(run.folder, tmp_path, dirs_exist_ok=True)
-    copy = training.open_run(tmp_path)
+    copy = runs.open_run(tmp_path)
     copy.checkpoint().write_bytes(copy.checkpoint().read_bytes() + b" ")
     with pytest.raises(ValueError, match="not the file whose scores.*git checkout, or train again"):
         copy.network()
@@ -57,7 +58,7 @@ def variants(run, tmp_path, accuracies):
         (tmp_path / str(seed) / "run.json").write_text(json.dumps(info))
         header, row = (run.folder / "training_log.csv").read_text().splitlines()
         values = row.split(",")
-        values[training.COLUMNS.index("val_acc")] = str(accuracy)
+        values[runs.COLUMNS.index("val_acc")] = str(accuracy)
         text = f"{header}\n{','.join(values)}\n"
         (tmp_path / str(seed) / "training_log.csv").write_text(text)
     return [tmp_path / str(seed) for seed in range(len(accuracies))]
@@ -66,12 +67,12 @@ def variants(run, tmp_path, accuracies):
 def test_the_median_is_kept_and_every_run_noted(run, tmp_path):
     folders, saved = variants(run, tmp_path, [0.9, 0.7, 0.8]), tmp_path / "saved"
     saved.mkdir()
-    home = reference.record(folders[:2], saved)
-    reference.record(folders, saved)
+    home = record.record(folders[:2], saved)
+    record.record(folders, saved)
     assert home == saved / "quick"
-    assert training.open_run(home).info["seed"] == 2
+    assert runs.open_run(home).info["seed"] == 2
     assert len(list(home.glob("*.keras"))) == 1
-    training.open_run(home).network()
+    runs.open_run(home).network()
     with open(saved / "runs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["seed"], row["val_acc"]) for row in rows] == [("0", "0.9"), ("1", "0.7"), ("2", "0.8")]  # fmt: skip
@@ -86,14 +87,14 @@ def test_runs_that_cannot_be_recorded_are_refused(run, tmp_path):
     for info, message in ((longer, "These runs differ"), (unscored, "was not scored")):
         (folders[1] / "run.json").write_text(json.dumps(info))
         with pytest.raises(ValueError, match=message):
-            reference.record(folders, saved)
+            record.record(folders, saved)
     assert not list(saved.iterdir())
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["train", "resnet"], "RECIPE = 'resnet' is unknown; it is one of course, modern, quick"),
+        (["train", "resnet"], "RECIPE = 'resnet' is unknown; it is one of course, reproduction, modern, quick"),
         (["train", "course", "--epochs", "-2"], "EPOCHS = -2: a whole number"),
         (["train", "course", "--source", "gone.npz"], "gone.npz"),
         (["record", "nowhere"], "nowhere is no run folder"),
@@ -101,7 +102,7 @@ def test_runs_that_cannot_be_recorded_are_refused(run, tmp_path):
 )
 def test_the_command_ends_with_one_clear_line(words, message):
     done = subprocess.run(
-        [sys.executable, "-m", "helpers.reference", *words], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-m", "tools.record", *words], capture_output=True, text=True, cwd=ROOT
     )  # fmt: skip
     assert done.returncode == 1 and message in done.stderr
     assert "Traceback" not in done.stderr

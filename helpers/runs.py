@@ -1,0 +1,194 @@
+"""A run's folder: its log, its lines, its network, its score.
+
+It holds training_log.csv, run.json, and a checkpoint for every epoch that improved the validation
+accuracy; while it trains also the states to resume from, see `helpers.training`.
+"""
+
+import csv
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from helpers import devices
+from helpers.data import Dataset
+from helpers.files import replacing
+from helpers.resnet import resnet_v2
+
+COLUMNS = ("epoch", "lr", "loss", "acc", "val_loss", "val_acc", "seconds")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or unfinished run, read from its folder."""
+
+    folder: Path
+    log: list[dict]  # one row per epoch: COLUMNS as numbers
+    info: dict  # run.json
+
+    @property
+    def best(self) -> dict:
+        """The log's row with the highest validation accuracy, the first of equals."""
+        return max(self.log, key=lambda row: row["val_acc"])
+
+    @property
+    def chosen(self) -> dict:
+        """The row of the run's result: the best, or a complete run's last if its recipe says so."""
+        last = self.info["recipe"].get("selection") == "last" and self.info["complete"]
+        return self.log[-1] if last else self.best
+
+    @property
+    def kept(self) -> list[dict]:
+        """The log's rows of the epochs whose weights are in the folder."""
+        return [row for row in self.log if self.checkpoint(row["epoch"]).is_file()]
+
+    def checkpoint(self, epoch: int | None = None) -> Path:
+        """The file with the weights of an epoch; of the result, by default.
+
+        Raises ValueError for an epoch that the log does not have.
+        """
+        epoch = self.chosen["epoch"] if epoch is None else epoch
+        if epoch not in [row["epoch"] for row in self.log]:
+            raise ValueError(f"epoch = {epoch!r}: the log has the epochs 1 to {len(self.log)}.")
+        return self.folder / checkpoint_name(self.info["recipe"]["depth"], int(epoch))
+
+    def network(self, epoch: int | None = None) -> keras.Model:
+        """The network with the weights of an epoch, by default of the result.
+
+        Returns:
+            A model for raw pixels, float32 arithmetic.
+
+        Raises:
+            FileNotFoundError: the checkpoint is gone.
+            ValueError: no such epoch; its checkpoint is damaged, or not the file that was scored.
+        """
+        path, scores = self.checkpoint(epoch), self.info.get("scores", {})
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is gone; train again, or restore the file.")
+        if (
+            scores
+            and path == self.checkpoint(scores.get("epoch"))
+            and _sha256(path) != scores.get("sha256")
+        ):
+            raise ValueError(
+                f"{path} is not the file whose scores run.json tells (its SHA-256 differs): "
+                "restore it with git checkout, or train again."
+            )
+        model = build(self.info["recipe"])
+        try:
+            model.load_weights(path)  # not load_model: weights outlive versions of Keras
+        except Exception as error:  # zip, HDF5 and Keras each have their own
+            what = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path} is damaged ({what}); restore it, or train again.") from error
+        return model
+
+    def lines(self) -> list[str]:
+        """The log as it was printed during training."""
+        total = self.info["epochs"]
+        return [
+            epoch_line(row, self.log[:i], total, self.info["recipe"])
+            for i, row in enumerate(self.log)
+        ]
+
+
+def open_run(folder) -> Run:
+    """Read a run's folder.
+
+    Raises:
+        FileNotFoundError: no run.json or training_log.csv there.
+        ValueError: one of them is damaged.
+    """
+    folder = Path(folder)
+    for name in ("run.json", "training_log.csv"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no run folder: it has no {name}. Train first.")
+    try:
+        info = json.loads((folder / "run.json").read_text())
+        run = Run(folder, read_log(folder / "training_log.csv"), info)
+        if not run.lines() or not run.chosen:  # fails where something is missing in run.json
+            raise ValueError("no finished epoch")
+        return run
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"The log or run.json in {folder} is damaged ({error}); train again."
+        ) from error
+
+
+def read_log(path) -> list[dict]:
+    """Rows of a training_log.csv as numbers.
+
+    Raises:
+        ValueError: other columns, or an entry that is no number.
+    """
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    if rows and tuple(rows[0]) != COLUMNS:
+        raise ValueError(f"columns {', '.join(rows[0])} instead of {', '.join(COLUMNS)}")
+    return [
+        {**{key: float(row[key]) for key in COLUMNS}, "epoch": int(row["epoch"])} for row in rows
+    ]
+
+
+def build(recipe: dict, **options) -> keras.Model:
+    """The network of a recipe, given as in run.json, with fresh weights."""
+    return resnet_v2(
+        recipe["depth"], l2=recipe["l2"], batch_norm_momentum=recipe["batch_norm_momentum"],
+        **options,
+    )  # fmt: skip
+
+
+def checkpoint_name(depth: int, epoch: int) -> str:
+    """The assignment's name for the weights saved after an epoch."""
+    return f"cifar10_ResNet{depth}v2_model.{epoch:03d}.keras"
+
+
+def epoch_line(row: dict, before: list[dict], total: int, recipe: dict) -> str:
+    """One finished epoch for the reader: `before` holds the rows of the epochs before it."""
+    best = max((earlier["val_acc"] for earlier in before), default=-np.inf)
+    if row["val_acc"] > best:
+        verdict = f"val_acc improved from {best:.5f} to {row['val_acc']:.5f}"
+    else:
+        verdict = f"val_acc did not improve from {best:.5f}"
+    if is_kept(row, before, recipe):
+        verdict += f", saving model to {checkpoint_name(recipe['depth'], row['epoch'])}"
+    return (
+        f"Epoch {row['epoch']:2d}/{total} - {row['seconds']:.0f}s - learning rate {row['lr']:.10g}"
+        f" - loss: {row['loss']:.4f} - acc: {row['acc']:.4f}"
+        f" - val_loss: {row['val_loss']:.4f} - val_acc: {row['val_acc']:.4f} - {verdict}"
+    )
+
+
+def is_kept(row: dict, before: list[dict], recipe: dict) -> bool:
+    """Whether the weights after this epoch get a checkpoint: the best so far, or the last."""
+    last = recipe.get("selection") == "last" and row["epoch"] == recipe["epochs"]
+    return last or row["val_acc"] > max((r["val_acc"] for r in before), default=-np.inf)
+
+
+def score(run: Run, dataset: Dataset) -> dict:
+    """Score the weights of the result on the test pictures, and note it in run.json.
+
+    Returns:
+        epoch; test_acc; test_acc_flip, with the probabilities of every picture and its mirror image
+        averaged; sha256 of the checkpoint. Accuracies are shares of 1.
+    """
+    network = run.network()
+    plain, mirrored = (
+        network.predict(**devices.batches(pictures), verbose=0)
+        for pictures in (dataset.x_test, dataset.x_test[:, :, ::-1])
+    )
+    scores = {
+        "epoch": run.chosen["epoch"],
+        "test_acc": float(np.mean(plain.argmax(axis=1) == dataset.y_test)),
+        "test_acc_flip": float(np.mean((plain + mirrored).argmax(axis=1) == dataset.y_test)),
+        "sha256": _sha256(run.checkpoint()),
+    }
+    with replacing(run.folder / "run.json") as path:
+        path.write_text(json.dumps({**run.info, "scores": scores}, indent=2) + "\n")
+    return scores
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
