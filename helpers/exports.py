@@ -14,7 +14,15 @@ from reprlib import repr as short
 from tempfile import TemporaryDirectory
 
 from helpers.annotations import (
-    AnnotationError, Finding, Picture, Region, bounding_box, check, parse, reading, to_json,
+    AnnotationError,
+    Finding,
+    Picture,
+    Region,
+    bounding_box,
+    check,
+    parse,
+    reading,
+    to_json,
 )  # fmt: skip
 from helpers.files import read_text, write_text, writing
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from records import CLASSES, GOOD, rect, three_pictures
 
 from helpers import annotations as an
 from helpers.annotations import AnnotationError, Picture, Region
-from records import CLASSES, GOOD, rect, three_pictures
 
 pytestmark = pytest.mark.filterwarnings("error")
 ROOT = Path(__file__).resolve().parents[1]

@@ -39,7 +39,16 @@ from PIL import Image
 from records import GOOD, rect
 
 from helpers import (
-    annotations, annotator, data, exports, files, gradcam, runs, runtime, training, trust,
+    annotations,
+    annotator,
+    data,
+    exports,
+    files,
+    gradcam,
+    runs,
+    runtime,
+    training,
+    trust,
 )  # fmt: skip
 from helpers.annotations import HEADER, AnnotationError, Picture
 from helpers.recipes import QUICK

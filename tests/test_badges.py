@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tools import badges
 from helpers.files import ROOT
+from tools import badges
 
 LINK = re.compile(r"colab-badge\.svg\)\]\(([^)]*)\)")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from records import CLASSES, GOOD, rect, three_pictures, tree
 
 from helpers import exports as ex
 from helpers.annotations import AnnotationError, Picture, Region, boxes, masks
-from records import CLASSES, GOOD, rect, three_pictures, tree
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -3,8 +3,8 @@ import dataclasses
 
 import pytest
 
-from helpers.recipes import COURSE, MODERN
 from helpers.files import ROOT
+from helpers.recipes import COURSE, MODERN
 
 
 def test_learning_rates_are_those_of_the_assignments_log_to_the_letter():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from helpers import data, runs
-from helpers.recipes import COURSE, MODERN, plan
 from helpers.files import ROOT
+from helpers.recipes import COURSE, MODERN, plan
 from tools import record
 
 
@@ -94,7 +94,10 @@ def test_runs_that_cannot_be_recorded_are_refused(run, tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["train", "resnet"], "RECIPE = 'resnet' is unknown; it is one of course, reproduction, modern, quick"),
+        (
+            ["train", "resnet"],
+            "RECIPE = 'resnet' is unknown; it is one of course, reproduction, modern, quick",
+        ),
         (["train", "course", "--epochs", "-2"], "EPOCHS = -2: a whole number"),
         (["train", "course", "--source", "gone.npz"], "gone.npz"),
         (["record", "nowhere"], "nowhere is no run folder"),

@@ -80,7 +80,10 @@ def test_full_runs_have_a_lasting_folder_and_quick_ones_a_fresh_one(place):
         (("full", "auto", "course", -3), "EPOCHS = -3"),
         (("full", "auto", "course", 2.5), "EPOCHS = 2.5"),
         (("full", "auto", "course", 5, -1), "SEED = -1: a whole number from 0 to 4294967295"),
-        (("full", "auto", "resnet"), "RECIPE = 'resnet' is unknown; it is one of course, reproduction, modern"),
+        (
+            ("full", "auto", "resnet"),
+            "RECIPE = 'resnet' is unknown; it is one of course, reproduction, modern",
+        ),
         (("quick", "cifar10"), "choose MODE = 'full'"),
         (("recorded", "synthetic"), "choose 'quick'"),
     ],

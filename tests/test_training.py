@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from helpers import runs, training
-from helpers.recipes import MODERN, QUICK, InverseTimeDecay
 from helpers.files import ROOT
+from helpers.recipes import MODERN, QUICK, InverseTimeDecay
 
 RECIPE = dataclasses.replace(
     QUICK, name="tiny", epochs=3, batch_size=60, shift=0.1, erase=0.5, batch_norm_momentum=0.5,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from helpers import annotations, data, gradcam, training, trust
+from helpers import annotations, data, gradcam, runs, training, trust
 from helpers.recipes import QUICK
 from helpers.resnet import resnet_v2
 

@@ -31,7 +31,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import ops  # noqa: E402
 
-from helpers import data, devices, resnet, runs, runtime, training  # noqa: E402
+from helpers import data, devices, resnet, runtime, training  # noqa: E402
 from helpers.recipes import RECIPES  # noqa: E402
 
 FLOOR, BARE, OURS = "the step alone (floor)", "Trainer.fit, no augmentation", "Trainer.fit (ours)"
