@@ -115,9 +115,7 @@ def test_run_folder_on_drive_is_mounted_in_colab_and_a_path_elsewhere(
     assert calls() == ["mount /content/drive"]
 
 
-def test_widgets_of_other_packages_are_allowed_before_one_is_shown(
-    in_colab, tmp_path, pictures
-):
+def test_widgets_of_other_packages_are_allowed_before_one_is_shown(in_colab, tmp_path, pictures):
     schema = annotations.read_schema(ROOT / "images/annotations/via_attributes.json")
     annotator.annotate({"cifar10_test_cat_0000.png": pictures[0]}, schema, tmp_path / "via.csv")
     assert set(calls()) == {"enable_custom_widget_manager"}  # ipywidgets 8 asks too
