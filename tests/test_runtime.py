@@ -19,7 +19,7 @@ def configure(monkeypatch, tmp_path):
 
     def configure_here(*form, gpu=False, cifar=False, recorded=None, **fields):
         monkeypatch.setattr(runtime, "gpu_names", lambda: ["NVIDIA T4"] if gpu else [])
-        monkeypatch.setattr(runtime, "_cifar10_at_hand", lambda: cifar)
+        monkeypatch.setattr(runtime, "_pictures_at_hand", lambda: cifar)
         monkeypatch.setattr(runtime, "RECORDED", tmp_path)
         if recorded is not None:
             (tmp_path / "course").mkdir(exist_ok=True)
@@ -34,12 +34,11 @@ def configure(monkeypatch, tmp_path):
     [
         (False, False, None, "quick"),
         (False, False, True, "quick"),
-        (False, True, None, "quick"),
+        (True, False, True, "quick"),
+        (False, True, None, "full"),
         (False, True, False, "recorded"),
         (False, True, True, "recorded"),
-        (True, True, True, "recorded"),
-        (True, True, False, "full"),
-        (True, False, None, "full"),
+        (True, True, False, "recorded"),
     ],
 )
 def test_auto_mode(configure, gpu, cifar, recorded, mode):
@@ -58,6 +57,8 @@ def test_named_data_decide_the_mode_and_never_fall_back(configure):
 
 def test_banner_says_what_is_not_cifar10(configure):
     assert "SYNTHETIC STAND-IN" in configure("quick").banner
+    assert "its host does not answer" in configure("auto").banner
+    assert "does not answer" not in configure("quick").banner
     assert "SYNTHETIC" not in configure("full").banner
 
 
