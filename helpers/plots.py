@@ -91,7 +91,7 @@ def pictures(
     lines = [
         max(len(title.split("\n")) if title else 0 for title in titles[start : start + columns])
         for start in range(0, len(images), columns)
-    ]
+    ] or [0]  # no pictures: a heading alone
     left = 0.1 + max((0.08 * len(label) for label in rows), default=0)
     lefts = [
         i * (size + 0.06) + i // group * (0.14 if group > 1 else 0.0) + left for i in range(columns)
