@@ -36,16 +36,14 @@ def at(model, pictures, layer="features"):
 
 
 def by_tape(model, layer, images, labels):
-    """Grad-CAM by eager TensorFlow, of a flat functional model that ends in logits.
-
-    A dense layer's softmax at the end is left out.
-    """
+    """Grad-CAM by eager TensorFlow, of a flat functional model; a dense end loses its softmax."""
     (features,) = (node.output for node in model.operations if node.name == layer)
     end = model.layers[-1]
     softmax = getattr(end, "activation", None) is keras.activations.softmax
-    part = keras.Model(model.input, [features, end.input if softmax else end.output])
+    A = tf.constant(keras.Model(model.input, features)(images, training=False))
     with tf.GradientTape() as tape:
-        A, scores = part(images, training=False)
+        tape.watch(A)
+        scores = keras.Model(features, end.input if softmax else end.output)(A, training=False)
         logits = scores @ end.kernel + end.bias if softmax else scores
         score = tf.reduce_sum(tf.gather(logits, labels, batch_dims=1))
     gradient = tape.gradient(score, A).numpy()
