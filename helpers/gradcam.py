@@ -3,8 +3,8 @@
 Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), Grad-CAM++ (Chattopadhay et al. 2018, arXiv
 1710.11063), HiResCAM (Draelos and Carin 2020, arXiv 2011.08891), LayerCAM (Jiang et al. 2021,
 doi 10.1109/TIP.2021.3089943), XGrad-CAM (Fu et al. 2020, arXiv 2008.02312), Eigen-CAM (Muhammad and
-Yeasin 2020, arXiv 2008.00299). Score-CAM and Ablation-CAM are not here: they predict once more for
-every channel, 256 times where these predict once.
+Yeasin 2020, arXiv 2008.00299). Score-CAM and Ablation-CAM are left out: they cost a prediction per
+channel, 256 at this course's `features`, where these take one.
 """
 
 import cv2
