@@ -41,9 +41,10 @@ def by_tape(model, layer, images, labels):
     end = model.layers[-1]
     softmax = getattr(end, "activation", None) is keras.activations.softmax
     A = tf.constant(keras.Model(model.input, features)(images, training=False))
+    head = keras.Model([model.input, features], end.input if softmax else end.output)
     with tf.GradientTape() as tape:
         tape.watch(A)
-        scores = keras.Model(features, end.input if softmax else end.output)(A, training=False)
+        scores = head([tf.constant(images), A], training=False)
         logits = scores @ end.kernel + end.bias if softmax else scores
         score = tf.reduce_sum(tf.gather(logits, labels, batch_dims=1))
     gradient = tape.gradient(score, A).numpy()
