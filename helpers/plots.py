@@ -22,22 +22,35 @@ STYLE = {
 }
 
 
-def use_style() -> None:
-    """Set the course's style for every figure from here on."""
+def use_style(quality=62) -> None:
+    """Set the course's style for every figure from here on; `quality` is that of JPEG."""
     plt.rcParams.update(STYLE)
     # Pictures dominate: as PNG the stored notebook would pass a megabyte.
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 62})
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": quality})
 
 
-def picture(axis, image, title="", box=None, title_color="black") -> None:
-    """Show one picture without axes, with a box (x, y, w, h) in pixels if given."""
-    axis.imshow(image, interpolation="bicubic")
+def picture(axis, image, title="", box=None, title_color="black", pixels=False) -> None:
+    """Show one picture without axes, with a box (x, y, w, h) in pixels if given.
+
+    `pixels` shows every pixel as a square; else they are smoothed.
+    """
+    axis.imshow(image, interpolation="nearest" if pixels else "bicubic")
     axis.set_axis_off()
     axis.set_title(title, fontsize=8, color=title_color, pad=3)
     if box is not None:
-        x, y, w, h = box  # pixel edges; imshow puts the first pixel's centre at 0
-        for color, width in (("black", 2.6), ("white", 1.3)):
-            axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=color, lw=width))
+        outline(axis, box)
+
+
+def outline(axis, box, color="white", style="-"):
+    """Draw a box (x, y, w, h) in pixels, black beneath `color` to show on any picture.
+
+    Returns the upper of the two lines, for a legend.
+    """
+    x, y, w, h = box  # pixel edges; imshow puts the first pixel's centre at 0
+    for edge, width, line in (("black", 2.6, "-"), (color, 1.3, style)):
+        drawn = Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=edge, lw=width, ls=line)
+        axis.add_patch(drawn).set_clip_on(False)  # whole also where it touches the border
+    return drawn
 
 
 def pictures(
@@ -50,6 +63,8 @@ def pictures(
     size=0.85,
     heading="",
     bar="",
+    pixels=False,
+    rows=None,
 ):
     """Draw pictures row by row.
 
@@ -63,6 +78,8 @@ def pictures(
         size: width of a picture, inches.
         heading: of the whole figure.
         bar: label of a colour bar for heat maps scaled to 0..1; none if empty.
+        pixels: show every pixel as a square.
+        rows: labels left of the rows.
 
     Returns:
         The figure; `figure.axes` holds the pictures in order.
@@ -74,8 +91,10 @@ def pictures(
         max(len(title.split("\n")) if title else 0 for title in titles[start : start + columns])
         for start in range(0, len(images), columns)
     ]
+    start = 0.8 if rows else 0.1
     lefts = [
-        i * (size + 0.06) + i // group * (0.14 if group > 1 else 0.0) + 0.1 for i in range(columns)
+        i * (size + 0.06) + i // group * (0.14 if group > 1 else 0.0) + start
+        for i in range(columns)
     ]
     width = lefts[-1] + size + 0.1 + (0.75 if bar else 0)
     tops = np.cumsum([0.14 * count + 0.1 + size for count in lines]) + (0.3 if heading else 0.02)
@@ -85,7 +104,10 @@ def pictures(
     for i, image in enumerate(images):
         place = (lefts[i % columns], height - tops[i // columns], size, size)
         axis = figure.add_axes(np.divide(place, (width, height, width, height)))
-        picture(axis, image, titles[i], boxes[i], colors[i])
+        picture(axis, image, titles[i], boxes[i], colors[i], pixels)
+    for i, label in enumerate(rows or []):
+        place = 0.1 / width, 1 - (tops[i] - size / 2) / height
+        figure.text(*place, label, ha="left", va="center", fontsize=9)
     if heading:
         figure.text(0.1 / width, 1 - 0.08 / height, heading, ha="left", va="top", fontsize=10)
     if bar:
