@@ -16,19 +16,19 @@ from helpers.annotations import (
     Picture,
     boxes,
     check,
+    enlargement,
     from_boxes,
     read_schema,
     read_via,
     rescale,
+    tidy,
 )
 from helpers.exports import write_yolo
 from helpers.files import ROOT
 
 FOLDER = ROOT / "images/annotations"
 PER_CLASS = 10
-MOST_OVER = 1.0  # pixels that a box may reach over the border and be cut; more is a mistake
 MOST_PAGE = 256  # pixels: a blank page is no larger, for masks of it to fit into memory
-SIDES = ("x", "y", "width", "height")
 UNLABELLED = "unlabelled"
 MISSING = "(missing)"
 
@@ -88,10 +88,8 @@ def _made_up(dataset, names, schema):
         first[-1] |= {name: choose(spec) for name, spec in others.items()}
         second.append({k: choose(others[k]) if k in others and rng.random() < 0.2 else v
                        for k, v in first[-1].items()})  # fmt: skip
-    moved, _ = clip(
-        from_boxes(names, exact + rng.integers(-1, 2, exact.shape), second),
-        dict.fromkeys(names, (32, 32)),
-    )
+    moved = from_boxes(names, exact + rng.integers(-1, 2, exact.shape), second)
+    moved, _ = tidy(moved, dict.fromkeys(names, (32, 32)))
     completed = from_boxes(names, exact, first)
     return completed, moved, completed
 
@@ -134,16 +132,18 @@ def open_set(path, dataset) -> OpenedSet:
     pictures, points = _with_area(pictures)
     if points:
         notes.append(f"left out: {points} regions without area, such as points")
-    if not any(picture.regions for picture in pictures):
-        raise AnnotationError(Finding(file, None, "it holds no box", "draw at least one"))
-
     known = [picture for picture in pictures if _is_known(picture.filename, dataset)]
+    if not any(picture.regions for picture in known or pictures):
+        raise AnnotationError(Finding(file, None, "it holds no box", "draw at least one"))
     if known:
         if left := len(pictures) - len(known):
             notes.append(f"left out: {left} pictures that are not of {dataset.source}")
         pictures, size = known, (32, 32)
-        _refuse_enlarged(pictures, size, file)
         images = {p.filename: dataset.x_test[dataset.test_index(p.filename)] for p in pictures}
+        if enlargement(pictures, dict.fromkeys(images, size)) > 1:
+            problem = f"most boxes lie beyond the {size[0]} x {size[1]} pixels of their pictures"
+            fix = "if enlarged copies were annotated, name the file in section 4, in VIA_FILE"
+            raise AnnotationError(Finding(file, None, problem, fix))
     else:
         pictures, size, scale = _on_pages(pictures)
         images = dict.fromkeys((p.filename for p in pictures), _page(size))
@@ -152,10 +152,11 @@ def open_set(path, dataset) -> OpenedSet:
             f"{f'at 1/{scale} of their size ' if scale > 1 else ''}on blank pages of "
             f"{size[0]} x {size[1]}, which just hold them. Exports need the true sizes"
         )
-    notes += [f"attributes: {finding}" for finding in _attribute_findings(pictures, course.schema)]
     sizes = dict.fromkeys(images, size)
-    pictures, cut = clip(_with_labels(pictures), sizes)
-    notes += [f"cut at the border: {name} by {over:.2f} pixels" for name, over in cut.items()]
+    pictures, changes = tidy(pictures, sizes)
+    notes += [f"mended: {change}" for change in changes]
+    notes += [f"left as it is: {finding}" for finding in check(pictures, course.schema)]
+    pictures = _with_labels(pictures)
     with TemporaryDirectory() as trial:  # what an export refuses is refused here
         labels = {region.attributes["label"]: None for p in pictures for region in p.regions}
         write_yolo(pictures, Path(trial) / "yolo", sizes, list(labels))
@@ -193,12 +194,6 @@ def _with_area(pictures):
     return kept, sum(len(p.regions) for p in pictures) - sum(len(p.regions) for p in kept)
 
 
-def _attribute_findings(pictures, schema, most=5):
-    """The first findings about attributes, then how many more there are."""
-    found = check(pictures, schema)
-    return [*found[:most], *[f"{len(found) - most} more findings"] * (len(found) > most)]
-
-
 def _with_labels(pictures):
     """The pictures with a text as label in every region."""
 
@@ -213,55 +208,17 @@ def _with_labels(pictures):
     return [replace(p, regions=[named(region) for region in p.regions]) for p in pictures]
 
 
-def _refuse_enlarged(pictures, size, file):
-    found = boxes(pictures)
-    beyond = (found[:, :2] + found[:, 2:] > np.add(size, MOST_OVER)).any(axis=1)
-    if beyond.mean() > 0.5:
-        problem = (
-            f"{beyond.sum()} of {len(found)} boxes lie beyond the {size[0]} x {size[1]} pixels of "
-            "their pictures: they were drawn on enlarged ones"
-        )
-        fix = "name the file in section 4, in VIA_FILE, and run all again"
-        raise AnnotationError(Finding(file, None, problem, fix))
-
-
 def from_enlarged(pictures, scale, size=(32, 32)) -> list[Picture]:
     """Boxes drawn on copies `scale` times larger, in pixels of the pictures of `size`.
 
-    Raises ValueError where every box lies within `size` already.
+    Raises ValueError where the boxes lie within `size` already.
     """
-    found = boxes(pictures)
-    if len(found) and (found[:, :2] + found[:, 2:] <= np.add(size, MOST_OVER)).all():
+    if enlargement(pictures, {p.filename: size for p in pictures}) == 1:
         raise ValueError(
-            f"Every box lies within {size[0]} x {size[1]} pixels already: these are no enlarged "
-            "ones. Name the file in ANNOTATIONS, in the configuration."
+            f"The boxes lie within {size[0]} x {size[1]} pixels already, so they were not drawn on "
+            "enlarged pictures. Name the file in ANNOTATIONS, in the configuration."
         )
     return rescale(pictures, 1 / scale)
-
-
-def clip(pictures, sizes, most=MOST_OVER):
-    """Cut rects that reach at most `most` pixels over the border of their picture.
-
-    `sizes` is {file name: (width, height)} in pixels. Returns the pictures, and a dict from the
-    names of those that were cut to the pixels by which they reached over.
-    """
-    cut = {}
-
-    def inside(picture, region):
-        shape = region.shape
-        if shape.get("name") != "rect":
-            return region
-        low = np.array([shape["x"], shape["y"]], float)
-        high = low + np.array([shape["width"], shape["height"]])
-        over = max(-low.min(), (high - sizes[picture.filename]).max())
-        if not 0 < over <= most:
-            return region
-        cut[picture.filename] = max(over, cut.get(picture.filename, 0))
-        low, high = np.maximum(low, 0), np.minimum(high, sizes[picture.filename])
-        sides = np.round([*low, *(high - low)], 3).tolist()
-        return replace(region, shape={**shape, **dict(zip(SIDES, sides, strict=True))})
-
-    return [replace(p, regions=[inside(p, r) for r in p.regions]) for p in pictures], cut
 
 
 def short(name) -> str:
