@@ -353,7 +353,8 @@ def write_via_project(pictures, path, schema, project=None) -> None:
     """Write a VIA project, which keeps attribute types.
 
     `schema` is what `read_schema` returns; `project` an earlier project, the dict that its JSON
-    holds, whose settings and order of pictures are kept. Raises ValueError for NaN or a picture listed twice.
+    holds, whose settings and order of pictures are kept. Raises ValueError for NaN or a picture
+    listed twice.
     """
     metadata = _metadata(pictures)
     earlier = project or {

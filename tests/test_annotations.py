@@ -512,7 +512,8 @@ def test_check_of_a_clean_file(tmp_path, pictures, schema):
     (row(shape="[" * 5000), "damaged row", "export"),
     (row(size="large"), "file size 'large'", "-1"), (row(size="-7"), "file size -7", "-1"),
     (row().partition(",")[2], "6 columns, not 7", "again as JSON"),
-    ("a.png,-1,,", "4 columns", "text editor"), ("a.png,-1,\"{}\",1,0,\"{\"\"na", "6 columns", "JSON"),
+    ("a.png,-1,,", "4 columns", "text editor"),
+    ("a.png,-1,\"{}\",1,0,\"{\"\"na", "6 columns", "JSON"),
     (row() + ",more", "file_attributes is no JSON", "again as JSON"),
     (row("b.png"), "no picture of this name", "name"),
 ])  # fmt: skip
@@ -588,8 +589,8 @@ def test_tidy_cuts_what_reaches_a_little_over_the_border(shape, cut):
 
 
 @pytest.mark.parametrize("region", [
-    rect(30, 0, 5, 5), rect(-0.5, 1, 0.4, 5), Region({"name": "circle", "cx": 1, "cy": 5, "r": 1.5}),
-    Region({"name": "blob"})], ids=["far over", "wholly outside", "circle", "broken"])  # fmt: skip
+    rect(30, 0, 5, 5), rect(-0.5, 1, 0.4, 5),
+    Region({"name": "circle", "cx": 1, "cy": 5, "r": 1.5}), Region({"name": "blob"})], ids=["far over", "wholly outside", "circle", "broken"])  # fmt: skip
 def test_tidy_leaves_alone_what_it_cannot_mend(region):
     before, sizes = [Picture("a.png", [region])], {"a.png": (32, 32)}
     assert an.tidy(before, sizes) == (before, [])
@@ -645,7 +646,7 @@ def test_sizes_that_are_none(pictures, sizes):
     (b'{"a.png-1": {', "line 1 column"), (b"[1, 2]", "not a JSON object"), (b"[" * 100_000, "VIA"),
     (b"{'a': 1}", "double quotes"), (b'{"a":NaN}', "no picture of VIA"),
     (b'{"images":[],"annotations":[]}', "no picture of VIA"), (b'{"_via_img_metadata":[]}', "VIA"),
-    (b'{"a-1":{"filename":"a","size":-1,"regions":[],"file_attributes":[]}}', "file_attributes"),
+    (b'{"a-1":{"filename":"a","size":-1,"file_attributes":[]}}', "file_attributes"),
     (b'{"a-1":{"filename":"a","size":-1,"regions":5}}', "regions"),
     (b'{"a-1":{"filename":"a","size":[],"regions":[],"file_attributes":{}}}', "'size' is missing or of"),
     (b'{"a-1":{"filename":"a","size":1,"regions":[1],"file_attributes":{}}}', "no picture of VIA"),
