@@ -89,7 +89,7 @@ def _made_up(dataset, names, schema):
         second.append({k: choose(others[k]) if k in others and rng.random() < 0.2 else v
                        for k, v in first[-1].items()})  # fmt: skip
     moved = from_boxes(names, exact + rng.integers(-1, 2, exact.shape), second)
-    moved, _ = tidy(moved, dict.fromkeys(names, (32, 32)))
+    moved, _ = tidy(moved, dict.fromkeys(names, (32, 32)), pixels=2)
     completed = from_boxes(names, exact, first)
     return completed, moved, completed
 
@@ -115,9 +115,9 @@ class OpenedSet:
 def open_set(path, dataset) -> OpenedSet:
     """A VIA file, made ready for every later cell; an empty path gives the completed set.
 
-    What can be mended without a guess is mended and told: folders in names, blanks around labels,
-    boxes at most a pixel over the border, regions without area, labels that are missing. Pictures
-    of another origin stand on a blank page, for their pixels and their size are not known.
+    What can be mended without a guess is mended and told: blanks around labels, boxes at most a
+    pixel over the border, regions without area. A missing label becomes "unlabelled". Pictures of
+    another origin become blank pages, for their pixels and their size are not known.
 
     Raises FileNotFoundError, and AnnotationError for what only the annotator can mend: damaged
     content, no box at all, boxes outside their pictures or drawn on enlarged ones.
@@ -126,7 +126,7 @@ def open_set(path, dataset) -> OpenedSet:
     if not path:
         return OpenedSet(course.completed, course.images, [])
     file, notes = Path(path).name, []
-    pictures = [replace(p, filename=re.split(r"[/\\]", p.filename)[-1]) for p in read_via(path)]
+    pictures = [_without_folder(picture, dataset) for picture in read_via(path)]
     if findings := check(pictures):
         raise AnnotationError(*findings)
     pictures, points = _with_area(pictures)
@@ -175,6 +175,12 @@ def _on_pages(pictures):
 
 def _page(size):
     return np.full((size[1], size[0], 3), 225, np.uint8)
+
+
+def _without_folder(picture, dataset):
+    """With its name alone if it is of the dataset; other pictures keep their folders."""
+    name = re.split(r"[/\\]", picture.filename)[-1]
+    return replace(picture, filename=name) if _is_known(name, dataset) else picture
 
 
 def _is_known(name, dataset):
