@@ -50,14 +50,14 @@ def picture(axis, image, title="", box=None, title_color="black", wrong=False) -
         outline(axis, box)
 
 
-def outline(axis, box, color="white", style="-"):
+def outline(axis, box, color="white", style="-", width=1.4):
     """Draw a box (x, y, w, h) in pixels, black beneath `color` to show on any picture.
 
     Returns the upper of the two lines, for a legend.
     """
     x, y, w, h = box  # pixel edges; imshow puts the first pixel's centre at 0
-    for edge, width, line in (("black", 3.2, "-"), (color, 1.4, style)):
-        drawn = Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=edge, lw=width, ls=line)
+    for edge, lw, line in (("black", 2.2 * width, "-"), (color, width, style)):
+        drawn = Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=edge, lw=lw, ls=line)
         axis.add_patch(drawn).set_clip_on(False)  # whole also where it touches the border
     return drawn
 
