@@ -216,6 +216,16 @@ def test_text_about_the_counts(recorded):
     assert sum(tally for tally in counts["label"].values()) == 100
 
 
+def test_text_about_lazy_and_hasty_work(recorded):
+    found = boxes(recorded.settled)
+    lazy = annotations.iou(found, [(2, 3, 28, 26)]).mean()
+    says("lazy-solution", "a mean IoU of 0.6 proves nothing")
+    assert lazy > 0.6
+    width, height = found.T[2:]
+    says("off-by-one-solution", "A mean IoU above 0.9 looks like good work")
+    assert np.mean(width * height / (width + 1) / (height + 1)) > 0.9
+
+
 def test_the_set_in_the_notebook_is_the_stored_file(tmp_path, recorded):
     annotations.write_via_csv(recorded.settled, tmp_path / "again.csv")
     stored = (example.FOLDER / "via_export_csv.csv").read_bytes()
