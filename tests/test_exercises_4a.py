@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import nbformat
@@ -230,6 +232,14 @@ def test_the_set_in_the_notebook_is_the_stored_file(tmp_path, recorded):
     annotations.write_via_csv(recorded.settled, tmp_path / "again.csv")
     stored = (example.FOLDER / "via_export_csv.csv").read_bytes()
     assert (tmp_path / "again.csv").read_bytes() == stored
+
+
+def test_annotating_needs_no_tensorflow():
+    code = f"from pathlib import Path\n{CELLS['imports'].source.split('plots.use')[0]}"
+    code += "\nimport sys; example.example_set(data.load('synthetic')); print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"tensorflow", "keras"} & set(done.stdout.split())
 
 
 # The example set of synthetic pictures
