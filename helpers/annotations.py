@@ -226,7 +226,7 @@ def _from_csv(name, text):
 def _header(name, line):
     """(delimiter, names of the columns) of line 1, which VIA 1 begins with a #."""
     for delimiter in ",;\t":
-        columns = [c.strip() for c in _cells(line.removeprefix("#"), delimiter)]
+        columns = [c.strip().removeprefix("#") for c in _cells(line, delimiter)]
         while columns and not columns[-1]:  # empty columns at the end
             columns.pop()
         numbers = {c for c in columns if re.fullmatch(r"(index|Unnamed: \d+)?", c)}  # of the rows
@@ -566,8 +566,8 @@ def enlargement(pictures, sizes) -> int:
     true factor can be larger. 1 where the boxes fit, but for a few.
     """
     reaches = []  # the farthest edge of a box, in widths or heights of its picture
-    for p in pictures:
-        width, height = sizes.get(p.filename, (math.inf, math.inf))
+    for p in [p for p in pictures if p.filename in sizes]:
+        width, height = sizes[p.filename]
         found = [_box(r.shape) for r in p.regions if not _shape_problem(r.shape)]
         # a pixel of grace, for VIA draws as much over the border
         reaches += [max((x + w - 1) / width, (y + h - 1) / height) for x, y, w, h in found]

@@ -279,8 +279,8 @@ def _write_folder(folder, files):
     folder = Path(folder)
     with writing(folder):
         found = folder.rglob("*") if folder.exists() else ()
-        there = {p.relative_to(folder).as_posix() for p in found if not p.is_dir()}
-    if others := there - set(files):  # never delete what somebody else put there
+        present = {p.relative_to(folder).as_posix() for p in found if not p.is_dir()}
+    if others := present - set(files):  # never delete what somebody else put there
         raise FileExistsError(f"{folder} also holds {short(sorted(others))}: choose a new folder")
     with writing(folder):
         _replace_folder(folder, files)
