@@ -212,5 +212,5 @@ def test_alone_elsewhere_it_says_what_to_do(tmp_path):
 
 def test_inside_the_repository_nothing_is_fetched():
     cell = fill(REPOSITORY="https://github.com/someone/course")
-    out, error = run(ROOT, cell, "from helpers import runtime; print(files.ROOT)")
+    out, error = run(ROOT, cell, "from helpers import files; print(files.ROOT)")
     assert out == f"{ROOT}\n", error
