@@ -47,9 +47,19 @@ def picture(axis, image, title="", box=None, wrong=False) -> None:
         frame.set(fill=False, ec="tab:red", lw=2)
         axis.add_patch(frame)
     if box is not None:
-        x, y, w, h = box  # pixel edges; imshow puts the first pixel's centre at 0
-        for color, width in (("black", 3.2), ("white", 1.4)):
-            axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=color, lw=width))
+        outline(axis, box)
+
+
+def outline(axis, box, color="white", style="-", width=1.4):
+    """Draw a box (x, y, w, h) in pixels, black beneath `color` to show on any picture.
+
+    Returns the upper of the two lines, for a legend.
+    """
+    x, y, w, h = box  # pixel edges; imshow puts the first pixel's centre at 0
+    for edge, lw, line in (("black", 2.2 * width, "-"), (color, width, style)):
+        drawn = Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=edge, lw=lw, ls=line)
+        axis.add_patch(drawn).set_clip_on(False)  # whole also where it touches the border
+    return drawn
 
 
 def pictures(

@@ -67,7 +67,8 @@ def test_size_format_and_ids():
 def test_short_cells(notebook):
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
     assert statistics.median(lengths) <= 8
-    assert len(notebook.cells) <= 60
+    ids = {cell["id"] for cell in notebook.cells}
+    assert len(ids) <= (90 if "annotate" in ids else 60)  # 4A is many small steps
 
 
 def test_no_code_line_is_too_wide_to_read(notebook):
@@ -90,7 +91,7 @@ def test_setup_cell_is_the_same_everywhere_and_needs_only_the_standard_library()
     }
     assert len(setups) == 1
     (setup,) = setups
-    assert len(setup.splitlines()) <= 35
+    assert len(setup.splitlines()) <= 33
     imported = re.findall(r"^(?:import|from) (.+?)(?: import .*)?$", setup, flags=re.MULTILINE)
     modules = {name.strip().split(".")[0] for line in imported for name in line.split(",")}
     assert modules == {"json", "os", "re", "subprocess", "sys", "pathlib", "urllib"}
