@@ -1,7 +1,8 @@
-"""VIA annotation records: read, write, check, compare; their boxes and masks.
+"""VIA annotation records: read, write, check, tidy, compare; their boxes and masks.
 
 A `Picture` holds any number of `Region`s, as in the VGG Image Annotator, VIA 2 (Dutta and
-Zisserman 2019, https://www.robots.ox.ac.uk/~vgg/software/via/). A box is (x, y, width, height)
+Zisserman 2019, https://www.robots.ox.ac.uk/~vgg/software/via/). What its page reads is read here,
+what it writes is written byte for byte. A box is (x, y, width, height)
 in pixels from the top left edge of the picture: x=5, width=6 covers the columns 5..10.
 """
 
@@ -11,8 +12,10 @@ import io
 import json
 import math
 import re
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from reprlib import repr as short
 from typing import NamedTuple
@@ -26,6 +29,7 @@ HEADER = (
     "filename,file_size,file_attributes,region_count,region_id,"
     "region_shape_attributes,region_attributes"
 )
+COLUMNS = HEADER.split(",")
 SHAPES = {
     "rect": ("x", "y", "width", "height"),
     "circle": ("cx", "cy", "r"),
@@ -36,8 +40,8 @@ SHAPES = {
 }
 CHOICES = ("dropdown", "radio", "image", "checkbox")
 TOLERANCE = 1e-3  # pixels; VIA rounds to three decimals
-DAMAGED = (LookupError, TypeError, AttributeError, ValueError, RecursionError, SyntaxError)
-ENOUGH = 1000  # damaged rows after which a file is given up
+DAMAGED = (ValueError, RecursionError, csv.Error)  # what text raises that is not as it should be
+GIVE_UP = 100_000  # damaged rows after which the rest of a file is not read
 
 csv.field_size_limit(2**31 - 1)  # a polygon may fill more than csv's 131,072 characters
 
@@ -60,11 +64,11 @@ class Picture:
     size: int | str = -1
     file_attributes: dict = field(default_factory=dict)
     row: int | None = field(default=None, compare=False)
-    id_size: str | None = field(default=None, compare=False)  # VIA keeps an id when size changes
+    kept_id: str | None = field(default=None, compare=False)  # VIA's, from an earlier name or size
 
     @property
     def via_id(self) -> str:
-        return f"{self.filename}{self.size if self.id_size is None else self.id_size}"
+        return self.kept_id or f"{self.filename}{self.size}"
 
 
 class Finding(NamedTuple):
@@ -74,10 +78,36 @@ class Finding(NamedTuple):
     row: int | None
     problem: str
     fix: str
+    also: tuple = ()  # (file, row) of the other places with the same cause
 
     def __str__(self):
-        where = f"{self.file}, row {self.row}" if self.row else self.file
+        where = _place(self.file, self.row)
+        likewise = [_place(*other).removeprefix(f"{self.file}, ") for other in self.also[:3]]
+        if likewise:
+            more = f" and {len(self.also) - 3:,} more" if len(self.also) > 3 else ""
+            return (
+                f"{where}: {self.problem} (likewise {'; '.join(likewise)}{more}). Fix: {self.fix}."
+            )
         return f"{where}: {self.problem}. Fix: {self.fix}."
+
+
+def _place(file, row):
+    return f"{file}, row {row}" if row else file
+
+
+def one_per_cause(findings) -> list[Finding]:
+    """One finding per cause, the first; `also` holds the places of the others.
+
+    Problems that differ only in numbers have one cause, but 'cat1' and 'cat2' are two labels.
+    """
+    causes = {}
+    for finding in findings:
+        cause = re.sub(r"('[^']*')|[-\d.]+", r"\1", f"{finding.problem}: {finding.fix}")
+        causes.setdefault(cause, []).append(finding)
+    return [
+        first._replace(also=(*first.also, *((f.file, f.row) for f in others)))
+        for first, *others in causes.values()
+    ]
 
 
 class AnnotationError(ValueError):
@@ -91,17 +121,17 @@ class AnnotationError(ValueError):
 
 @contextmanager
 def reading(path, kind):
-    """Turn whatever a damaged file raises into one AnnotationError."""
+    """Turn what a damaged file raises into one AnnotationError; a mistake of ours stays itself."""
     try:
         yield
+    except AnnotationError:
+        raise
     except DAMAGED as error:
         problem = f"no valid {kind} ({type(error).__name__}: {error})"
-        fix = (
-            "save it as UTF-8, or export it again"
-            if isinstance(error, UnicodeError)
-            else "export it again"
-        )
-        raise AnnotationError(Finding(Path(path).name, None, problem, fix)) from None
+        fix = "export it again"
+        if isinstance(error, UnicodeError):  # another encoding, or no text at all, say, .xlsx
+            fix = "save it as UTF-8 text; from a spreadsheet, save as CSV (UTF-8) with commas"
+        raise AnnotationError(Finding(Path(path).name, None, problem, fix)) from error
 
 
 def parse(text) -> dict:
@@ -109,6 +139,14 @@ def parse(text) -> dict:
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
+    return value
+
+
+def member(entry, name, kind, default=None):
+    """entry[name] of a JSON object; ValueError if it is missing or of another kind."""
+    value = entry.get(name, default) if isinstance(entry, dict) else None
+    if not isinstance(value, kind):
+        raise ValueError(f"{name!r} is missing or of the wrong kind")
     return value
 
 
@@ -134,9 +172,13 @@ def _plain(value):
 
 
 def read_via(path) -> list[Picture]:
-    """Read what VIA 2 exports: CSV, annotation JSON or project JSON, told apart by content.
+    """Read what VIA 1 and 2 export: CSV, annotation JSON, project JSON, told apart by content.
 
-    Raises AnnotationError with every finding, FileNotFoundError for a missing file.
+    A CSV may have been through a spreadsheet: semicolons or tabs, quotes around every cell or line,
+    a column that numbers the rows, empty columns at the end. `undefined`, which VIA's CSV holds for
+    an attribute that was left open, is a missing value.
+
+    Raises AnnotationError with every finding, one per cause, FileNotFoundError for a missing file.
     """
     pictures, findings = _read(path)
     if findings:
@@ -151,63 +193,116 @@ def _read(path):
         if text.lstrip()[0] not in "{[":
             return _from_csv(name, text)
         entries = parse(text)
-        return _from_json(name, entries.get("_via_img_metadata", entries))
+        if "_via_img_metadata" in entries:
+            entries = member(entries, "_via_img_metadata", dict)
+        return _from_json(name, entries)
 
 
 def _from_csv(name, text):
     lines = (line.rstrip("\n") for line in io.StringIO(text))
-    if (header := next(lines)) != HEADER:
-        here, there = header.split(","), HEADER.split(",")
-        wrong = [c for c in here if c not in there] or [c for c in there if c not in here]
-        raise ValueError(f"unknown or missing columns {short(wrong)}; line 1 must be {HEADER}")
+    delimiter, columns = _header(name, next(lines))
     pictures, findings = {}, []
     for row, line in enumerate(lines, 2):
         if not line:
             continue
         try:
-            filename, size, about, shape, attributes = _csv_row(line)
-        except (ValueError, RecursionError) as error:
-            problem = f"damaged row, not seven columns, three of them JSON ({error})"
-            fix = "write the Python dict by json.dumps" if "{'" in line else "export it again"
-            findings.append(Finding(name, row, problem, fix))
-            if len(findings) == ENOUGH:
+            filename, size, about, shape, attributes = _csv_row(line, delimiter, columns)
+        except DAMAGED as error:
+            fix = "export it again as JSON, or correct the CSV in a text editor"
+            if "{'" in line:
+                fix = "write the Python dict by json.dumps"
+            findings.append(Finding(name, row, f"damaged row, {error}", fix))
+            if len(findings) == GIVE_UP:
+                problem = f"{GIVE_UP:,} rows are damaged; the rest was not read"
+                findings.append(Finding(name, row, problem, "export the file from VIA again"))
                 break
             continue
         picture = pictures.setdefault((filename, size), Picture(filename, size=size, row=row))
         picture.file_attributes.update(about)
         if shape or attributes:  # the row of a picture without regions has neither
             picture.regions.append(Region(shape, attributes, row))
-    return list(pictures.values()), findings
+    return list(pictures.values()), one_per_cause(findings)
 
 
-def _csv_row(line):
-    # VIA does not quote file names, so one with commas fills several cells.
-    name, *rest, size, about, _, _, shape, attributes = next(csv.reader([line]))
+def _header(name, line):
+    """(delimiter, names of the columns) of line 1, which VIA 1 begins with a #."""
+    for delimiter in ",;\t":
+        columns = [c.strip().removeprefix("#") for c in _cells(line, delimiter)]
+        while columns and not columns[-1]:  # empty columns at the end
+            columns.pop()
+        numbers = {c for c in columns if re.fullmatch(r"(index|Unnamed: \d+)?", c)}  # of the rows
+        if sorted(set(columns) - numbers) == sorted(COLUMNS) and len(columns) - len(numbers) == 7:
+            return delimiter, columns
+    wrong = [c for c in line.split(",") if c not in COLUMNS]
+    wrong = wrong or [c for c in COLUMNS if c not in line.split(",")]
+    problem = f"no valid VIA file: unknown or missing columns {short(wrong)}"
+    raise AnnotationError(
+        Finding(name, None, problem, f"save as CSV with commas; line 1 must be {HEADER}")
+    )
+
+
+def _cells(line, delimiter):
+    cells = next(csv.reader([line], delimiter=delimiter))
+    if len(cells) == 1 and cells[0] and cells[0] != line:  # a spreadsheet quoted the whole line
+        cells = next(csv.reader(cells, delimiter=delimiter))
+    return cells
+
+
+def _csv_row(line, delimiter, columns):
+    cells = _cells(line, delimiter)
+    surplus = len(cells) - len(columns)
+    if surplus < 0:
+        raise ValueError(f"{len(cells)} columns, not {len(columns)}")
+    if surplus and not any(cells[-surplus:]):
+        cells = cells[:-surplus]
+    elif surplus:  # VIA does not quote file names, so one with commas fills several cells
+        i = columns.index("filename")
+        cells[i : i + surplus + 1] = [delimiter.join(cells[i : i + surplus + 1])]
+    row = dict(zip(columns, cells, strict=True))
+    size = row["file_size"]
     size = int(size) if re.fullmatch("-?[0-9]{1,15}", size) else size
-    return ",".join([name, *rest]), size, *map(parse, (about, shape, attributes))
+    return (
+        row["filename"],
+        size,
+        *(
+            _parse_cell(key, row[key])
+            for key in ("file_attributes", "region_shape_attributes", "region_attributes")
+        ),
+    )
+
+
+def _parse_cell(column, text):
+    try:
+        return parse(text)
+    except DAMAGED as error:
+        if "undefined" in text:  # VIA's CSV, no JSON, for an attribute left open
+            text = re.sub(r'("(?:[^"\\]|\\.)*")|\bundefined\b', lambda m: m[1] or "null", text)
+            return {k: v for k, v in parse(text).items() if v is not None}
+        raise ValueError(f"{column} is no JSON ({error})") from error
 
 
 def _from_json(name, entries):
     pictures, findings, row = [], [], 2
     for key, entry in entries.items():
         try:
-            filename, size, about = entry["filename"], entry["size"], entry["file_attributes"]
-            regions = [
-                Region(r["shape_attributes"], r["region_attributes"], row + i)
-                for i, r in enumerate(entry["regions"])
+            filename, size = member(entry, "filename", str), member(entry, "size", int | str, -1)
+            about = member(entry, "file_attributes", dict, {})
+            regions = member(entry, "regions", list | dict, [])
+            if isinstance(regions, dict):  # VIA 1 numbers them: "0", "1"
+                regions = regions.values()
+            dicts = [
+                (member(r, "shape_attributes", dict), member(r, "region_attributes", dict, {}))
+                for r in regions
             ]
-            dicts = [about, *(d for r in regions for d in (r.shape, r.attributes))]
-            if not isinstance(size, int | str) or not all(isinstance(d, dict) for d in dicts):
-                raise TypeError("a value has the wrong type")
-            if not key.startswith(filename):
-                raise ValueError("its key must be file name + size")
-        except (KeyError, TypeError, ValueError) as error:
-            problem = f"entry {short(key)} is no picture of VIA ({type(error).__name__}: {error})"
-            findings.append(Finding(name, None, problem, "export it from VIA 2"))
+        except ValueError as error:
+            where, problem = f"{name}, entry {short(key)}", f"no picture of VIA ({error})"
+            findings.append(Finding(where, None, problem, "export it from VIA 2"))
             continue
-        pictures.append(Picture(filename, regions, size, about, row, key.removeprefix(filename)))
+        regions = [Region(*both, row + i) for i, both in enumerate(dicts)]
+        kept_id = key if key != f"{filename}{size}" else None
+        pictures.append(Picture(filename, regions, size, about, row, kept_id))
         row += max(len(regions), 1)
-    return pictures, findings
+    return pictures, one_per_cause(findings)
 
 
 def read_schema(path) -> dict:
@@ -222,10 +317,12 @@ def read_schema(path) -> dict:
     with reading(path, "file of VIA attributes"):
         schema = parse(read_text(path))
         schema = schema.get("_via_attributes", schema)
-        for name, spec in [*schema["region"].items(), *schema["file"].items()]:
-            choice = spec["type"] in CHOICES and isinstance(spec["options"], dict)
-            if spec["type"] != "text" and not choice:
-                raise ValueError(f"attribute {name!r} needs a type of VIA and its options")
+        for part in ("region", "file"):
+            for name, spec in member(schema, part, dict).items():
+                spec = spec if isinstance(spec, dict) else {}
+                choice = spec.get("type") in CHOICES and isinstance(spec.get("options"), dict)
+                if not choice and spec.get("type") != "text":
+                    raise ValueError(f"attribute {name!r} needs a type of VIA and its options")
     return schema
 
 
@@ -253,21 +350,26 @@ def write_via_json(pictures, path) -> None:
     write_text(path, to_json(_metadata(pictures)))
 
 
-def write_via_project(pictures, path, schema, settings=None) -> None:
+def write_via_project(pictures, path, schema, project=None) -> None:
     """Write a VIA project, which keeps attribute types.
 
-    `schema` is what `read_schema` returns; `settings` the "_via_settings" of an earlier project,
-    by default only a name, for VIA adds the rest. Raises ValueError for NaN or a picture listed
-    twice.
+    `schema` is what `read_schema` returns; `project` an earlier project, the dict that its JSON
+    holds, whose settings and order of pictures are kept. Raises ValueError for NaN or a picture
+    listed twice.
     """
-    project = {
-        "_via_settings": settings or {"project": {"name": Path(path).stem}},
-        "_via_img_metadata": _metadata(pictures),
-        "_via_attributes": schema,
+    metadata = _metadata(pictures)
+    earlier = project or {
+        "_via_settings": {"project": {"name": Path(path).stem}},  # VIA adds the rest
+        "_via_img_metadata": {},
+        "_via_attributes": {},
         "_via_data_format_version": "2.0.10",
-        "_via_image_id_list": [p.via_id for p in pictures],
+        "_via_image_id_list": [],
     }
-    write_text(path, to_json(project))
+    new = {**earlier, "_via_img_metadata": metadata, "_via_attributes": schema}
+    if "_via_image_id_list" in new:  # since 2.0.9
+        shown = [i for i in new["_via_image_id_list"] if i in metadata]
+        new["_via_image_id_list"] = list(dict.fromkeys([*shown, *metadata]))
+    write_text(path, to_json(new))
 
 
 def _metadata(pictures):
@@ -388,8 +490,16 @@ def iou(boxes_a, boxes_b) -> np.ndarray:
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
+def _listed(source):
+    """Pictures as a list, whatever they came in."""
+    pictures = list(source) if isinstance(source, Iterable) else [source]
+    if isinstance(source, str) or not all(isinstance(p, Picture) for p in pictures):
+        raise ValueError(f"{short(source)} is no list of Picture, as read_via returns it.")
+    return pictures
+
+
 def check(source, schema=None, sizes=None) -> list[Finding]:
-    """Every problem of a VIA file or of pictures, in one pass.
+    """Every problem of a VIA file or of pictures, in one pass, each cause once.
 
     Args:
         source: path of the file, or a list of Picture.
@@ -399,30 +509,41 @@ def check(source, schema=None, sizes=None) -> list[Finding]:
     Returns:
         Findings, empty if all is well.
 
-    Raises FileNotFoundError, and ValueError for a `schema` or `sizes` that are none.
+    Raises FileNotFoundError, and ValueError for pictures, a `schema` or `sizes` that are none.
     """
     if schema and not isinstance(schema, dict):
         raise ValueError(f"schema is {short(schema)}, not what read_schema returns.")
     for name, size in (sizes or {}).items():
         if np.shape(size) != (2,) or not all(_number(v) and v > 0 for v in size):
             raise ValueError(f"{name!r} has size {size!r}: give (width, height), both positive")
+    findings, borders = [], sizes or {}
     try:
-        pictures, findings = (source, []) if isinstance(source, list) else _read(source)
+        if isinstance(source, str | PathLike):
+            pictures, findings = _read(source)
+        else:
+            pictures = _listed(source)
     except AnnotationError as error:
         return error.findings
+    if (factor := enlargement(pictures, borders)) > 1:
+        problem = f"boxes reach up to {factor} times beyond their pictures, as in enlarged copies"
+        fix = f"divide by their scale, say, annotations.rescale(pictures, 1 / {factor})"
+        findings.append(Finding(pictures[0].filename, None, problem, fix))
+        borders = {}
     seen = {}
     for p in pictures:
-        findings += [Finding(p.filename, *found) for found in _picture_problems(p, schema, sizes)]
+        if sizes is not None and p.filename not in sizes:
+            fix = "correct the name, or add the picture"
+            findings.append(Finding(p.filename, p.row, "no picture of this name", fix))
+        found = _picture_problems(p, schema, borders.get(p.filename))
+        findings += [Finding(p.filename, *one) for one in found]
         if (first := seen.setdefault(p.filename, p)) is not p:
             fix = f"merge it with row {first.row}"
             findings.append(Finding(p.filename, p.row, "picture listed twice", fix))
-    return findings
+    return one_per_cause(findings)
 
 
-def _picture_problems(p, schema, sizes):
+def _picture_problems(p, schema, size):
     """Yield (row, problem, fix)."""
-    if sizes is not None and p.filename not in sizes:
-        yield p.row, "no picture of this name", "correct the name, or add the picture"
     if re.search("[,\r\n]", p.filename):
         yield p.row, "comma or line break in the file name breaks VIA's CSV", "rename the file"
     if not re.fullmatch("-1|[0-9]+", str(p.size)):
@@ -431,12 +552,89 @@ def _picture_problems(p, schema, sizes):
         yield from ((p.row, *f) for f in _value_problems(p.file_attributes, schema["file"]))
     seen = {}
     for r in p.regions:
-        if found := _shape_problem(r.shape, sizes and sizes.get(p.filename)):
+        if found := _shape_problem(r.shape, size):
             yield r.row, *found
         if (first := seen.setdefault(str(r.shape), r)) is not r:
             yield r.row, f"same region as in row {first.row}", "delete one of them"
         if schema:
             yield from ((r.row, *f) for f in _value_problems(r.attributes, schema["region"]))
+
+
+def enlargement(pictures, sizes) -> int:
+    """How many times larger than the pictures of `sizes` the annotated copies seem to have been.
+
+    The smallest whole factor that holds all boxes, if most boxes reach beyond their pictures; the
+    true factor can be larger. 1 where the boxes fit, but for a few.
+    """
+    reaches = []  # the farthest edge of a box, in widths or heights of its picture
+    for p in [p for p in pictures if p.filename in sizes]:
+        width, height = sizes[p.filename]
+        found = [_box(r.shape) for r in p.regions if not _shape_problem(r.shape)]
+        # a pixel of grace, for VIA draws as much over the border
+        reaches += [max((x + w - 1) / width, (y + h - 1) / height) for x, y, w, h in found]
+    farthest, beyond = max(reaches, default=0), sum(reach > 1 for reach in reaches)
+    # sizes given as (height, width) by mistake explain 16 / 9
+    return math.ceil(farthest) if farthest > 1.8 and 2 * beyond > len(reaches) else 1
+
+
+def tidy(pictures, sizes=None, pixels=1) -> tuple[list[Picture], list[Finding]]:
+    """The pictures without the small blemishes of other people's files, and what was changed.
+
+    White space at the ends of attribute values goes. A rect, polygon, polyline or point that
+    reaches up to `pixels` over the border of its picture is cut there (VIA writes x = -0.06 after
+    a drag one screen pixel too long); the rest is left for `check` to find. `sizes` is {file name:
+    (width, height)} in pixels; None cuts nothing.
+    """
+    result, changes = [], []
+    for p in pictures:
+        regions, size = [], (sizes or {}).get(p.filename)
+        for r in p.regions:
+            values = {k: v.strip() if isinstance(v, str) else v for k, v in r.attributes.items()}
+            shape = _cut(r.shape, size, pixels) if size else r.shape
+            changes += [
+                Finding(p.filename, r.row, f"{k} {short(old)} had white space at its ends", "done")
+                for k, old in r.attributes.items()
+                if old != values[k]
+            ]
+            if shape is not r.shape:
+                over = (
+                    f"{shape['name']} reached {_overhang(r.shape, size):.2g} pixels over the border"
+                )
+                changes.append(Finding(p.filename, r.row, over, "done, cut there"))
+            regions.append(replace(r, shape=shape, attributes=values))
+        result.append(replace(p, regions=regions))
+    return result, one_per_cause(changes)
+
+
+def _overhang(shape, size):
+    """How many pixels a shape reaches beyond a picture of `size` (width, height)."""
+    x, y, w, h = _box(shape)
+    return max(-x, -y, x + w - size[0], y + h - size[1])
+
+
+def _cut(shape, size, pixels):
+    """The shape, or a copy that ends at the border where it reached a little beyond."""
+    if _shape_problem(shape) or not 0 < _overhang(shape, size) <= pixels:
+        return shape
+
+    def into(values, limit):
+        return [round(min(max(v, 0), limit), 3) for v in values]
+
+    (x, y, w, h), (width, height) = _box(shape), size
+    if shape["name"] == "rect":
+        (left, right), (top, bottom) = into((x, x + w), width), into((y, y + h), height)
+        if right <= left or bottom <= top:
+            return shape
+        cut = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+        cut = {k: round(v, 3) for k, v in cut.items()}
+    elif shape["name"] == "point":
+        cut = {"cx": into([x], width)[0], "cy": into([y], height)[0]}
+    elif "poly" in shape["name"]:
+        xs, ys = shape["all_points_x"], shape["all_points_y"]
+        cut = {"all_points_x": into(xs, width), "all_points_y": into(ys, height)}
+    else:
+        return shape  # a circle or ellipse that is cut is none
+    return {**shape, **cut}
 
 
 def _number(value):
@@ -460,12 +658,14 @@ def _shape_problem(shape, size=None):
             return f"{key} is negative ({value})", again
     if "poly" in kind and len(shape["all_points_x"]) != len(shape["all_points_y"]):
         return "all_points_x and all_points_y differ in length", again
-    if size:
+    if size and _overhang(shape, size) > TOLERANCE:
         x, y, w, h = _box(shape)
-        if min(x, y, size[0] - x - w, size[1] - y - h) < -TOLERANCE:
-            box = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g}"
-            outside = f"{box} reaches outside the picture ({size[0]} x {size[1]})"
-            return outside, "move its border into the picture"
+        box = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g}"
+        outside = f"{box} reaches outside the picture ({size[0]} x {size[1]})"
+        fix = "move its border into the picture"
+        return outside, f"{fix}, or cut it by annotations.tidy" if _overhang(
+            shape, size
+        ) <= 1 else fix
     return None
 
 
@@ -513,13 +713,12 @@ def compare(a, b, gate=0.5) -> Agreement:
     """Compare two annotators, lists of Picture, by file name.
 
     Boxes of a picture are matched one to one for the largest sum of IoU (Hungarian method, Kuhn
-    1955), pairs below `gate` never. A checkbox counts as the set of its ticks, a missing value as
-    unticked. Raises ValueError for a broken shape, or for anything but lists.
+    1955), pairs below `gate` never: a point has no area, and so no partner. A checkbox counts as
+    the set of its ticks, a missing value as unticked. Raises ValueError for a broken shape, or for
+    anything but pictures.
     """
     sides = {}
-    for side, pictures in enumerate((a, b)):
-        if not isinstance(pictures, list):
-            raise ValueError(f"{short(pictures)} is no list of Picture, as read_via returns it.")
+    for side, pictures in enumerate((_listed(a), _listed(b))):
         for p in pictures:
             sides.setdefault(p.filename, ([], []))[side].extend(p.regions)
     pairs, only_a, only_b = [], [], []

@@ -1,4 +1,4 @@
-"""Draw boxes and choose attributes in the notebook; every Submit saves the whole VIA CSV.
+"""Draw boxes and choose attributes in the notebook; every Submit saves into one VIA CSV.
 
 A thin layer of ipywidgets around jupyter-bbox-widget (https://github.com/gereleth/
 jupyter-bbox-widget), for JupyterLab 4 and Colab. Boxes snap to the edges of the picture's pixels.
@@ -24,12 +24,18 @@ SIDES = ("x", "y", "width", "height")
 # the canvas has a list of classes, which is empty here, and an outline around both
 STYLE = "<style>.annotator .classes {display: none} .annotator .wrapper {outline: none}</style>"
 
+OTHER_WINDOW = (
+    "Not saved: another window has saved this picture meanwhile. Submit again to replace its boxes "
+    "by these; Skip, then Back, shows them."
+)
+
 
 def annotate(pictures, schema, path, scale=12):
     """A widget that shows pictures one at a time, to draw boxes and choose their attributes.
 
-    Nothing is written before the first Submit; each one replaces `path` as a whole. If `path`
-    exists, its boxes are shown, and work goes on at the first picture without any.
+    Nothing is written before the first Submit; each one adds its picture to what `path` then holds,
+    so that two windows may share it. If `path` exists, its boxes are shown, and work goes on at the
+    first picture without any.
 
     Args:
         pictures: dict from file name to uint8 (H, W, 3), RGB.
@@ -73,10 +79,7 @@ class Annotator(widgets.HBox):
     def __init__(self, pictures, specs, path, scale):
         self.pictures, self.path, self.scale = pictures, path, scale
         self.names = list(pictures)
-        found = read_via(path) if path.exists() else []
-        self.saved = {picture.filename: picture for picture in found}
-        if len(self.saved) < len(found):
-            raise ValueError(f"{path} lists a picture twice: merge its rows.")
+        self.saved = self._in_the_file() if path.exists() else {}
         self.form = {name: _control(spec) for name, spec in specs.items()}
         self.blank = self._values()
         self.progress, self.frame = widgets.HTML(), widgets.Box()
@@ -103,6 +106,14 @@ class Annotator(widgets.HBox):
 
     def __repr__(self):
         return f"Annotator({len(self.names)} pictures, {self.path.name})"
+
+    def _in_the_file(self):
+        """The pictures of the file by name."""
+        found = read_via(self.path)
+        saved = {picture.filename: picture for picture in found}
+        if len(saved) < len(found):
+            raise ValueError(f"{self.path} lists a picture twice: merge its rows.")
+        return saved
 
     def _done(self, name):
         """The saved regions of a picture."""
@@ -213,9 +224,14 @@ class Annotator(widgets.HBox):
             if unset := [name for name in choices if not box.attributes.get(name)]:
                 return self._say(f"Still to choose for box {number}: {', '.join(unset)}.")
         others = [region for region in done if not _is_box(region)]  # say, polygons of VIA
-        picture = replace(self.saved.get(self.name, Picture(self.name)), regions=others + boxes)
-        saved = {**self.saved, self.name: picture}
+        shown = self.saved.get(self.name, Picture(self.name))
         try:
+            # another window may have saved since; a file that is gone is written anew
+            saved = self._in_the_file() if self.path.exists() else self.saved
+            if saved.get(self.name, Picture(self.name)) != shown:
+                self.saved = saved
+                return self._say(OTHER_WINDOW)
+            saved = {**saved, self.name: replace(shown, regions=others + boxes)}
             write_via_csv(list(saved.values()), self.path)
         except (OSError, ValueError) as error:  # a notebook would not show it
             return self._say(f"Not saved: {error}")

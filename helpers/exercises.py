@@ -7,6 +7,10 @@ In the notebooks an exercise is a stub cell, `answer = ...`, which runs unanswer
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
+from helpers import annotations
+
 
 @dataclass(frozen=True)
 class Exercise:
@@ -41,7 +45,219 @@ class Exercise:
 # --- Assignment4A --------------------------------------------------------------------------------
 
 
+def _smallest_side(answer):
+    if answer != int(answer) or answer < 1:
+        return "a side is a whole number of pixels, from 1 on"
+
+    def kept(side):
+        return annotations.iou([(0, 0, side, side)], [(1, 1, side, side)])[0, 0]
+
+    if kept(answer) < 0.5:
+        return f"a box of that side keeps an IoU of {kept(answer):.2f}"
+    return "a smaller box passes, too" if answer > 1 and kept(answer - 1) >= 0.5 else None
+
+
+SMALLEST_SIDE = Exercise(
+    _smallest_side,
+    "Of a side s, the moved box shares a square of side s - 1. Or try the sides one by one.",
+)
+
+
+def _tight_box(answer):
+    if not callable(answer):
+        return "the answer is a function: mask in, (x, y, width, height) out"
+    for x, y, w, h in ((5, 3, 6, 18), (0, 9, 32, 1), (31, 0, 1, 32)):
+        mask = np.zeros((32, 32), bool)
+        mask[y, x : x + w] = mask[y : y + h, x] = True  # an L: its corners are not all filled
+        box = tuple(int(side) for side in answer(mask.copy()))
+        if box == (x, y, w, h):
+            continue
+        if box == (y, x, h, w):
+            return "rows and columns are exchanged: the first axis of a mask goes down"
+        if box == (x, y, w - 1, h - 1):
+            return "the last column and the last row belong to the box, too"
+        if box == (x, y, x + w - 1, y + h - 1):
+            return "these are the first and the last pixel; a box ends with its width and height"
+        return f"columns {x} to {x + w - 1} and rows {y} to {y + h - 1} gave {box}"
+    return None
+
+
+TIGHT_BOX = Exercise(
+    _tight_box,
+    "np.nonzero gives the rows and the columns of all true pixels. Then count on fingers.",
+)
+
+
+def _blind_spot(answer, picture, size=(32, 32)):
+    box = annotations.boxes(annotations.from_boxes([picture.filename], [answer]))
+    if box[0, 2:].min() <= 0:
+        return "a box needs a width and a height"
+    wrong = annotations.from_boxes([picture.filename], [answer])
+    if findings := annotations.check(wrong, sizes={picture.filename: size}):
+        return f"the check does find it: {findings[0].problem}"
+    overlap = annotations.iou(box, annotations.boxes([picture])).max()
+    return f"it still overlaps the right box: IoU {overlap:.2f}" if overlap > 0 else None
+
+
+BLIND_SPOT = Exercise(
+    _blind_spot, "The check knows the size of the picture, but it does not look at the picture."
+)
+
+
+def _agreeing_worse_than_chance(answer):
+    a, b = (list(labels) for labels in answer)
+    if len(a) != len(b) or not a:
+        return f"the lists have {len(a)} and {len(b)} labels; make them equally long"
+    equal, kappa = np.mean(np.equal(a, b)), annotations.cohen_kappa(a, b)
+    if abs(equal - 0.9) > 1e-9:
+        return f"they agree on {equal:.1%}, not on 90%"
+    return None if kappa < 0 else f"their kappa is {kappa:.2f}"
+
+
+KAPPA = Exercise(
+    _agreeing_worse_than_chance,
+    "Let both say 'no' nearly always, and never say 'yes' to the same picture.",
+)
+
+
+def _lazy_annotator(answer, boxes, size=(32, 32)):
+    width, height = answer
+    if not (0 < width <= size[0] and 0 < height <= size[1]):
+        return f"the box must fit into {size[0]} x {size[1]} pixels"
+    if (width, height) != (int(width), int(height)):
+        return "width and height are whole pixels"
+
+    def reached(w, heights):
+        lazy = [((size[0] - w) / 2, (size[1] - h) / 2, w, h) for h in heights]
+        return annotations.iou(boxes, lazy).mean(axis=0)
+
+    best = max(reached(w, range(1, size[1] + 1)).max() for w in range(1, size[0] + 1))
+    got = reached(width, [height])[0]
+    return None if got > best - 1e-9 else f"it reaches {got:.4f}; another size reaches more"
+
+
+LAZY = Exercise(
+    _lazy_annotator,
+    "Two loops, over width and height from 1 on: annotations.iou(boxes, [box]).mean(), the best.",
+)
+
+
+def _rare_options(answer, counts, fewer_than=5):
+    rare = {(name, o) for name, tally in counts.items() for o, n in tally.items() if n < fewer_than}
+    answer = {tuple(pair) for pair in answer}
+    if answer == rare:
+        return None
+    return f"{len(rare - answer)} are missing and {len(answer - rare)} do not belong to them"
+
+
+RARE = Exercise(
+    _rare_options,
+    "Loop over counts.items(), and inside over the options; an option with no box is rare, too.",
+)
+
+
+def _off_by_one(answer, boxes):
+    x, y, w, h = np.asarray(boxes, float).T
+    left = np.mean(w * h / ((w + 1) * (h + 1)))
+    moved = np.stack([x - 1, y - 1, w, h], axis=1)
+    shifted = np.mean([annotations.iou([a], [b])[0, 0] for a, b in zip(boxes, moved, strict=True)])
+    if abs(answer - left) < 0.002:
+        return None
+    if abs(answer - (1 - left)) < 0.002:
+        return "that is what gets lost; the question is what is left"
+    if abs(answer - shifted) < 0.002:
+        return "the right and the lower border stay where they are, so the boxes grow as well"
+    return f"{answer:.3f} is {'more' if answer > left else 'less'} than what is left"
+
+
+OFF_BY_ONE = Exercise(
+    _off_by_one,
+    "Without the + 1, read_voc finds x - 1, y - 1, w + 1, h + 1. Compare box by box, then average.",
+)
+
+
 # --- Assignment4B --------------------------------------------------------------------------------
+
+
+def _hundredth(epoch):
+    def share(epoch):
+        return 1 / (1 + 0.319 * epoch)
+
+    if epoch != int(epoch):
+        return "epochs are whole numbers"
+    if share(epoch) > 0.01:
+        return f"in epoch {epoch} the rate is still {share(epoch):.2%} of the first one"
+    if share(epoch - 1) <= 0.01:
+        return "it is there earlier"
+
+
+def _window(width):
+    if width == 31:
+        return "31 pixels is the window of the last map, two blocks later"
+    if width != 15:
+        return f"{width} pixels is not the window"
+
+
+def _adam(answer):
+    rng, rate = np.random.default_rng(0), 0.01
+    gradients = [rng.normal(size=5) for _ in range(4)]
+    if np.shape(found := np.asarray(answer(gradients[:1], rate), float)) != (5,):
+        return f"for gradients of shape (5,) it returns shape {np.shape(found)}"
+    if np.allclose(found, rate * np.sign(gradients[0]), rtol=1e-4):
+        return "the weights move up the slope; they should move against the gradient"
+    if not np.allclose(found, -rate * np.sign(gradients[0]), rtol=1e-4):
+        return "already the first step is not rate * sign(gradient), against the gradient"
+    m, v, change = 0, 0, 0
+    for step, gradient in enumerate(gradients, start=1):  # the paper's first form
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        change -= rate * (m / (1 - 0.9**step)) / np.sqrt(v / (1 - 0.999**step))
+        if not np.allclose(answer(gradients[:step], rate), change, rtol=1e-3):
+            return f"the change after {step} steps is wrong: are m, v and the step number kept?"
+
+
+def _calibration(answer, confidence, correct):
+    edges = np.linspace(0, 1, 11)[1:-1]
+    bins = np.digitize(confidence, edges)
+    counts = np.bincount(bins, minlength=10)
+    gaps = np.abs(np.bincount(bins, confidence - correct, 10))
+    if np.isclose(answer, gaps.sum() / counts.sum(), rtol=1e-3):
+        return None
+    if np.isclose(answer, np.mean((gaps / np.maximum(counts, 1))[counts > 0]), rtol=1e-3):
+        return "every bin counts the same here; weigh it by the number of its pictures"
+    if np.isclose(answer, abs(np.mean(confidence - correct)), rtol=1e-3):
+        return "too sure in one bin and too modest in another cancel here; take absolute values"
+    return f"{answer:.4f} is not the weighted mean of the bins' gaps"
+
+
+def _against(answer, A, alpha):
+    raw = np.tensordot(np.asarray(A)[0], np.asarray(alpha)[0], 1)
+    if np.shape(answer) != raw.shape:
+        return f"the map has the shape {np.shape(answer)}, not {raw.shape}"
+    if np.allclose(answer, np.maximum(raw, 0), atol=1e-5):
+        return "this is the evidence for the class"
+    if np.min(answer) < 0:
+        return "it holds negative numbers; evidence against is asked for as positive ones"
+    if not np.allclose(answer, np.maximum(-raw, 0), atol=1e-5):
+        return "the numbers are not the negative part of the weighted sum"
+
+
+HUNDREDTH = Exercise(_hundredth, "0.004 / (1 + 0.319 e) <= 0.004 / 100: what must 1 + 0.319 e be?")
+WINDOW = Exercise(
+    _window,
+    "Start with 1 pixel. The stem and each block of stage 1 have one 3 x 3 convolution: 2 pixels "
+    "more each. How far apart are neighbours in stage 2?",
+)
+ADAM = Exercise(
+    _adam, "The cell above is one step. Put it into a loop that keeps m and v and counts t from 1."
+)
+CALIBRATION = Exercise(
+    _calibration,
+    "bins = np.minimum((10 * confidence).astype(int), 9) numbers the bins; then, for each bin, "
+    "abs(confidence[inside].mean() - correct[inside].mean()), weighted by inside.mean().",
+)
+AGAINST = Exercise(
+    _against, "ReLU keeps the positive part. Of what is the negative part the positive one?"
+)
 
 
 # --- Assignment4C --------------------------------------------------------------------------------

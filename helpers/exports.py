@@ -3,13 +3,15 @@
 A writer takes the pictures of `helpers.annotations`, with the class of a region in its attribute
 "label", and `sizes`, {file name: (width, height)} in pixels. It checks first, raises
 AnnotationError with every finding, and replaces its target as a whole or not at all.
-A file or folder that cannot be written is an OSError. A reader returns pictures with rect regions;
+A file or folder that cannot be written is an OSError. Names may hold folders; a label file is named
+by `flat_name`. A reader returns pictures with rect regions;
 it raises AnnotationError for damaged content and FileNotFoundError for a missing file.
 """
 
-import re
+import json
+import math
 import xml.etree.ElementTree as ET
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from reprlib import repr as short
 from tempfile import TemporaryDirectory
 
@@ -20,6 +22,8 @@ from helpers.annotations import (
     Region,
     bounding_box,
     check,
+    member,
+    one_per_cause,
     parse,
     reading,
     to_json,
@@ -30,8 +34,9 @@ from helpers.files import read_text, write_text, writing
 def write_coco(pictures, path, sizes, categories) -> None:
     """Write COCO detection JSON (Lin et al. 2014, arXiv 1405.0312; cocodataset.org/#format-data).
 
-    `categories` are the labels in order. Boxes are 0-based x, y, width, height; all ids begin at 1
-    (pycocotools scores an annotation 0 as a miss); attributes but the label go under "attributes".
+    `categories` are the labels in order. Boxes are 0-based x, y, width, height; `segmentation` is
+    the outline of the shape and `area` the area inside; all ids begin at 1 (pycocotools scores an
+    annotation 0 as a miss); attributes but the label go under "attributes".
     """
     _require(pictures, sizes, categories)
     ids = {name: i for i, name in enumerate(categories, 1)}
@@ -40,11 +45,12 @@ def write_coco(pictures, path, sizes, categories) -> None:
         width, height = sizes[p.filename]
         images.append({"id": image_id, "file_name": p.filename, "width": width, "height": height})
         for r in p.regions:
-            x, y, w, h = bounding_box(r.shape)
+            outline = _outline(r.shape)
             annotations.append({
                 "id": len(annotations) + 1, "image_id": image_id,
                 "category_id": ids[r.attributes["label"]],
-                "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0,
+                "bbox": list(bounding_box(r.shape)), "area": _area(outline), "iscrowd": 0,
+                "segmentation": [[v for point in outline for v in point]],
                 "attributes": {k: v for k, v in r.attributes.items() if k != "label"},
             })  # fmt: skip
     named = [{"id": i, "name": name} for name, i in ids.items()]
@@ -52,28 +58,78 @@ def write_coco(pictures, path, sizes, categories) -> None:
     write_text(path, to_json(coco))
 
 
+def _outline(shape):
+    """Corners (x, y) of the polygon that a shape encloses; the box around shapes that are open."""
+    if shape["name"] == "polygon":
+        points = list(zip(shape["all_points_x"], shape["all_points_y"], strict=True))
+        if _area(points) > 0:
+            return points
+    if shape["name"] in ("circle", "ellipse"):
+        rx, ry = shape.get("rx", shape.get("r")), shape.get("ry", shape.get("r"))
+        cos, sin = math.cos(shape.get("theta", 0)), math.sin(shape.get("theta", 0))
+        around = [(rx * math.cos(t), ry * math.sin(t)) for t in _ANGLES]
+        return [
+            (round(shape["cx"] + u * cos - v * sin, 3), round(shape["cy"] + u * sin + v * cos, 3))
+            for u, v in around
+        ]
+    x, y, w, h = bounding_box(shape)
+    return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
+
+
+_ANGLES = [2 * math.pi * i / 100 for i in range(100)]
+
+
+def _area(points):
+    """The area of a polygon, by the shoelace formula."""
+    pairs = zip(points, [*points[1:], *points[:1]], strict=True)
+    return round(abs(sum(x * v - u * y for (x, y), (u, v) in pairs)) / 2, 6)
+
+
 def read_coco(path) -> list[Picture]:
     """Read boxes, labels and "attributes" of COCO JSON."""
     with reading(path, "COCO file"):
         coco = parse(read_text(path))
-        names = {c["id"]: c["name"] for c in coco["categories"]}
-        pictures = {i["id"]: Picture(i["file_name"]) for i in coco["images"]}
-        for a in coco["annotations"]:
-            attributes = {"label": names[a["category_id"]], **a.get("attributes", {})}
-            pictures[a["image_id"]].regions.append(_rect(*a["bbox"], attributes))
+        names = {
+            member(c, "id", int): member(c, "name", str) for c in member(coco, "categories", list)
+        }
+        pictures = {
+            member(i, "id", int): Picture(member(i, "file_name", str))
+            for i in member(coco, "images", list)
+        }
+        for a in member(coco, "annotations", list):
+            image, category = member(a, "image_id", int), member(a, "category_id", int)
+            if image not in pictures or category not in names:
+                raise ValueError(f"there is no image {image}, or no category {category}")
+            x, y, w, h = member(a, "bbox", list)
+            attributes = {"label": names[category], **member(a, "attributes", dict, {})}
+            pictures[image].regions.append(_rect(x, y, w, h, attributes))
         return list(pictures.values())
 
 
+def flat_name(filename) -> str:
+    """The name of a picture without its folders: "Set1/IMG (2).jpg" becomes "Set1__IMG (2).jpg"."""
+    return "__".join(PurePosixPath(filename).parts)
+
+
+def _label_file(filename, suffix):
+    return f"{PurePosixPath(flat_name(filename)).stem}{suffix}"
+
+
 def write_yolo(pictures, folder, sizes, categories) -> None:
-    """Write YOLO labels: classes.txt and one NAME.txt per picture, all in `folder`.
+    """Write YOLO labels: labels/NAME.txt per picture, and above them classes.txt and data.yaml.
 
     A line is class index, centre x, centre y, width, height as shares of the picture, six decimals
     (https://docs.ultralytics.com/datasets/detect): up to 8192 pixels, less than 0.01 pixel off.
+    data.yaml is for trainers, which look for a picture in images/ under its `flat_name`.
     Also raises FileExistsError for a folder that holds other files.
     """
-    _require(pictures, sizes, categories)
+    _require(pictures, sizes, categories, ".txt")
     indices = {name: i for i, name in enumerate(categories)}
-    files = [("classes.txt", "".join(f"{name}\n" for name in categories))]
+    classes = "".join(f"  {i}: {json.dumps(name)}\n" for name, i in indices.items())
+    files = {
+        "classes.txt": "".join(f"{name}\n" for name in categories),
+        "data.yaml": f"train: images\nval: images  # choose other pictures\nnames:\n{classes}",
+    }
     for p in pictures:
         (width, height), lines = sizes[p.filename], ""
         for r in p.regions:
@@ -81,22 +137,28 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
             shares = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
             numbers = " ".join(f"{share:.6f}" for share in shares)
             lines += f"{indices[r.attributes['label']]} {numbers}\n"
-        files.append((f"{Path(p.filename).stem}.txt", lines))
+        files[f"labels/{_label_file(p.filename, '.txt')}"] = lines
     _write_folder(folder, files)
 
 
 def read_yolo(folder, sizes) -> list[Picture]:
-    """Read the pictures that `sizes` names, in its order, from a YOLO folder."""
+    """Read the pictures that `sizes` names, in its order, from a YOLO folder.
+
+    The labels are in labels/, or beside classes.txt.
+    """
     folder, pictures = Path(folder), []
+    labels = folder / "labels" if (folder / "labels").is_dir() else folder
     with reading(folder / "classes.txt", "list of classes"):
         names = dict(enumerate(read_text(folder / "classes.txt").splitlines()))
     for filename, (width, height) in sizes.items():
-        path, regions = folder / f"{Path(filename).stem}.txt", []
+        path, regions = labels / _label_file(filename, ".txt"), []
         with reading(path, "YOLO label file"):
             for line in path.read_text(encoding="utf-8").splitlines():
                 index, *numbers = line.split()
                 cx, cy, w, h = map(float, numbers)
                 x, y = (cx - w / 2) * width, (cy - h / 2) * height
+                if int(index) not in names:
+                    raise ValueError(f"there is no class {index} among the {len(names)}")
                 regions.append(_rect(x, y, w * width, h * height, {"label": names[int(index)]}))
         pictures.append(Picture(filename, regions))
     return pictures
@@ -105,12 +167,13 @@ def read_yolo(folder, sizes) -> list[Picture]:
 def write_voc(pictures, folder, sizes) -> None:
     """Write Pascal VOC: one NAME.xml per picture in `folder` (Everingham et al. 2010).
 
-    Pixels count from 1 and the last one is included: xmin = x + 1, xmax = x + width. `truncated`
-    and `occluded` are 1 where the attribute of that name is "yes". Also raises FileExistsError for
-    a folder that holds other files.
+    Pixels are whole, count from 1, and the last one is included: xmin = x + 1, xmax = x + width; a
+    box goes to the nearest edges of pixels and covers at least one. `truncated` and `occluded` are
+    1 where the attribute of that name is "yes". Also raises FileExistsError for a folder that
+    holds other files.
     """
-    _require(pictures, sizes)
-    files = []
+    _require(pictures, sizes, suffix=".xml")
+    files = {}
     for p in pictures:
         width, height = sizes[p.filename]
         root = ET.Element("annotation")
@@ -122,10 +185,17 @@ def write_voc(pictures, folder, sizes) -> None:
             flags = {k: int(r.attributes.get(k) == "yes") for k in ("truncated", "occluded")}
             thing = ET.SubElement(root, "object")
             _add(thing, name=r.attributes["label"], pose="Unspecified", **flags, difficult=0)
-            _add(ET.SubElement(thing, "bndbox"), xmin=x + 1, ymin=y + 1, xmax=x + w, ymax=y + h)
+            (left, right), (top, bottom) = _pixels(x, w, width), _pixels(y, h, height)
+            _add(ET.SubElement(thing, "bndbox"), xmin=left, ymin=top, xmax=right, ymax=bottom)
         ET.indent(root)
-        files.append((f"{Path(p.filename).stem}.xml", ET.tostring(root, encoding="unicode") + "\n"))
+        files[_label_file(p.filename, ".xml")] = ET.tostring(root, encoding="unicode") + "\n"
     _write_folder(folder, files)
+
+
+def _pixels(start, length, limit):
+    """The first and the last pixel of a stretch, counted from 1."""
+    first = min(math.floor(start + 0.5), limit - 1)
+    return first + 1, max(math.floor(start + length + 0.5), first + 1)
 
 
 def _add(element, **children):
@@ -142,7 +212,10 @@ def read_voc(folder) -> list[Picture]:
         with reading(path, "Pascal VOC file"):
             if "<!DOCTYPE" in (text := read_text(path)):  # its entities can grow without bound
                 raise ValueError("a document type is not allowed")
-            root, regions = ET.fromstring(text), []
+            try:
+                root, regions = ET.fromstring(text), []
+            except ET.ParseError as error:
+                raise ValueError(error) from error
             for thing in root.iter("object"):
                 left, top, right, bottom = (
                     float(_need(thing, f"bndbox/{side}"))
@@ -166,38 +239,48 @@ def _rect(x, y, width, height, attributes):
     return region
 
 
-def _require(pictures, sizes, categories=None):
+def _require(pictures, sizes, categories=None, suffix=None):
     findings = check(pictures, sizes=sizes) or [
         Finding(p.filename, *found) for p in pictures for found in _problems(p, categories)
     ]
+    owners = {}
+    for p in pictures if suffix and not findings else ():
+        file = _label_file(p.filename, suffix)
+        if (owner := owners.setdefault(file.casefold(), p)) is not p:
+            problem = f"it would share one label file, {file!r}, with {owner.filename!r}"
+            findings.append(Finding(p.filename, p.row, problem, "rename one of them"))
     if findings:
-        raise AnnotationError(*findings)
+        raise AnnotationError(*one_per_cause(findings))
 
 
 def _problems(p, categories):
     """Yield (row, problem, fix) for what no export can hold."""
-    name = p.filename
-    if not name.isprintable() or not Path(name).stem or re.search(r"[/\\]|\.\.", name):
-        fix = "leave out folders, '..' and control characters"
-        yield p.row, f"{name!r} is no plain file name", fix
+    name = PurePosixPath(p.filename)
+    leaves = name.is_absolute() or ".." in name.parts or "\\" in p.filename
+    if leaves or not name.name or not p.filename.isprintable():
+        fix = "begin with a folder or a name, write /, leave out '..' and control characters"
+        yield p.row, f"{p.filename!r} is no file name below a folder", fix
     for r in p.regions:
         label = r.attributes.get("label")
-        if not isinstance(label, str) or not label.strip() or not label.isprintable():
+        text, known = isinstance(label, str) and label.strip(), categories or [label]
+        if not text or not text.isprintable():
             yield r.row, f"label is {short(label)}, no text to export", "choose a label"
-        elif categories is not None and label not in categories:
+        elif not label.isprintable() or (label not in known and text in known):
+            fix = "strip it by annotations.tidy"
+            yield r.row, f"label {label!r} has white space at its ends", fix
+        elif label not in known:
             yield r.row, f"label {label!r} is none of the categories", "choose one, or add it"
         if min(bounding_box(r.shape)[2:]) <= 0:
             yield r.row, f"{r.shape['name']} without area", "leave it out"
 
 
 def _write_folder(folder, files):
-    """Write (name, text) pairs as the whole content of a folder, all of them or none."""
-    folder, names = Path(folder), {name.casefold() for name, _ in files}
-    if len(names) < len(files):
-        raise ValueError("two pictures would share one label file: rename one of them")
+    """Write {name: text} as the whole content of a folder, all of them or none."""
+    folder = Path(folder)
     with writing(folder):
-        there = {p.name for p in folder.iterdir()} if folder.exists() else set()
-    if others := there - {name for name, _ in files}:  # never delete what somebody else put there
+        found = folder.rglob("*") if folder.exists() else ()
+        present = {p.relative_to(folder).as_posix() for p in found if not p.is_dir()}
+    if others := present - set(files):  # never delete what somebody else put there
         raise FileExistsError(f"{folder} also holds {short(sorted(others))}: choose a new folder")
     with writing(folder):
         _replace_folder(folder, files)
@@ -208,7 +291,8 @@ def _replace_folder(folder, files):
     with TemporaryDirectory(dir=folder.parent, prefix=".export_") as beside:
         new, old = Path(beside, "new"), Path(beside, "old")
         new.mkdir()
-        for name, text in files:
+        for name, text in files.items():
+            (new / name).parent.mkdir(exist_ok=True)
             (new / name).write_text(text, encoding="utf-8", newline="\n")
         try:  # a folder cannot be replaced in one step
             if folder.exists():

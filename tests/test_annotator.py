@@ -256,6 +256,47 @@ def test_a_failing_write_is_shown_and_loses_nothing(start, path, monkeypatch):
     assert read_via(path)[0].regions == [Region(rect(0, 0, 5, 5), SIDE)]
 
 
+def submit(widget, box, values=SIDE):
+    draw(widget, box)
+    choose(widget, values)
+    press(widget, "Submit")
+
+
+def test_two_windows_share_a_file_and_lose_nothing(start, path):
+    one, two = start(), start()
+    submit(one, (0, 0, 50, 50))
+    press(two, "Skip")
+    submit(two, (10, 10, 60, 60))
+    submit(one, (20, 20, 70, 70), EDGE)  # the second picture, which the other window has saved
+    assert one.status.value == annotator.OTHER_WINDOW and one.index == 1
+    first, second = Region(rect(0, 0, 5, 5), SIDE), Region(rect(1, 1, 6, 6), SIDE)
+    assert read_via(path) == [Picture(NAMES[0], [first]), Picture(NAMES[1], [second])]
+    press(one, "Skip", "Back")
+    assert [region.shape for region in one.regions] == [rect(1, 1, 6, 6)]
+
+
+def test_submit_again_replaces_what_another_window_saved(start, path):
+    one, two = start(), start()
+    submit(two, (0, 0, 50, 50))
+    submit(one, (20, 20, 70, 70))
+    assert one.status.value == annotator.OTHER_WINDOW
+    press(one, "Submit")
+    assert read_via(path) == [Picture(NAMES[0], [Region(rect(2, 2, 7, 7), SIDE)])]
+
+
+def test_a_file_that_is_gone_or_damaged_meanwhile(start, path):
+    widget = start()
+    submit(widget, (0, 0, 50, 50))
+    before = path.read_bytes()
+    path.write_text("damaged")
+    submit(widget, (10, 10, 60, 60))
+    assert widget.status.value.startswith(f"Not saved: {path.name}: no valid VIA file")
+    assert path.read_text() == "damaged"
+    path.unlink()
+    press(widget, "Submit")
+    assert path.read_bytes().startswith(before) and len(read_via(path)) == 2
+
+
 @pytest.mark.parametrize(
     "shown, message",
     [

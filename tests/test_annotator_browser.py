@@ -1,9 +1,9 @@
 """The annotator as a reader meets it: JupyterLab in Chromium, driven with mouse and keyboard."""
 
+import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -62,9 +62,6 @@ def lab(tmp_path):
     news = tmp_path / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # no question, no network
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     token = secrets.token_hex(16)
     environment = {
         **os.environ,
@@ -76,25 +73,28 @@ def lab(tmp_path):
         "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += [f"--port={port}", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0"]
+    command += ["--port=0", "--ServerApp.ip=127.0.0.1"]  # the server chooses, and writes it down
     with open(tmp_path / "server.log", "w") as log:
         server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
-        _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, tmp_path / "server.log")
-        yield f"http://127.0.0.1:{port}/lab/tree/annotate.ipynb?token={token}"
+        address = _address(server, tmp_path)
+        yield f"{address}lab/tree/annotate.ipynb?token={token}"
     finally:
         server.terminate()  # ends its kernels, too
         server.wait(30)
 
 
-def _wait_for(address, server, log, seconds=120):
+def _address(server, folder, seconds=120):
+    """The address of the server, once it answers."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
         try:
-            return urllib.request.urlopen(address, timeout=5).close()
-        except OSError:
+            about = json.loads((folder / f"runtime/jpserver-{server.pid}.json").read_text())
+            urllib.request.urlopen(f"{about['url']}api?token={about['token']}", timeout=5).close()
+            return about["url"]
+        except (OSError, ValueError):  # not yet, or half written
             time.sleep(0.3)
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+    pytest.fail(f"JupyterLab did not start:\n{(folder / 'server.log').read_text()[-2000:]}")
 
 
 @pytest.fixture

@@ -392,6 +392,8 @@ ANNOTATION_FILES = [
          lambda d: call(read_via, d.subfolder("via"))),
     Case("Latin-1", AnnotationError, "'utf-8' codec", "save it as UTF-8",
          lambda d: call(read_via, d.via(ROW.replace("a.png", "Bär.png"), encoding="latin-1"))),
+    Case("a column deleted", AnnotationError, "unknown or missing columns", "line 1 must",
+         lambda d: call(read_via, d.file("via.csv", HEADER.replace("region_id,", "")))),
     Case("a spreadsheet named .csv", AnnotationError, "via.csv: no valid VIA file", "Fix: ",
          lambda d: call(read_via, d.file("via.csv", zipped(sheet="1")))),
     Case("a pickle named .json", AnnotationError, "via.json: no valid VIA file", "Fix: ",

@@ -81,6 +81,15 @@ def test_run_folder(run):
     assert not [path for path in run.folder.iterdir() if path.name.startswith(".")]
 
 
+def test_live_curves_hold_the_whole_log(run):
+    drawn, live = [], training.LiveCurves(run.folder)
+    live.place = type("Place", (), {"update": staticmethod(drawn.append)})
+    live.on_epoch_end(len(run.log) - 1)
+    (figure,) = drawn
+    for axis in figure.axes:
+        assert [list(line.get_xdata()) for line in axis.lines] == [[1, 2, 3], [1, 2, 3]]
+
+
 def test_checkpoints_on_improvement_with_the_assignments_name(run):
     best, expected = -1, set()
     for row in run.log:
@@ -151,6 +160,7 @@ def test_a_run_stopped_by_a_callback_ends_like_one_left_alone(run, scenes, tmp_p
         "train ends",
     ]
     assert len(stopped.log) == 2 and before == stopped.lines()
+    assert listener.model.optimizer is None  # Keras' TensorBoard asks for it
 
     listener = Listener()
     resumed = train(scenes, tmp_path / "run", callbacks=[listener])

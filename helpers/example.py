@@ -1,0 +1,254 @@
+"""The annotated pictures of Assignment4A: the hundred of the course, or a reader's own."""
+
+import csv
+import math
+import re
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from helpers.annotations import (
+    AnnotationError,
+    Finding,
+    Picture,
+    boxes,
+    check,
+    enlargement,
+    from_boxes,
+    read_schema,
+    read_via,
+    rescale,
+    tidy,
+)
+from helpers.exports import write_yolo
+from helpers.files import ROOT
+
+FOLDER = ROOT / "images/annotations"
+PER_CLASS = 10
+MOST_PAGE = 256  # pixels: a blank page is no larger, for masks of it to fit into memory
+UNLABELLED = "unlabelled"
+MISSING = "(missing)"
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """A hundred pictures, annotated twice and settled."""
+
+    images: dict  # file name -> uint8 (32, 32, 3), RGB
+    schema: dict  # as `annotations.read_schema` returns it
+    pass_a: list  # of Picture, as are the next two
+    pass_b: list
+    completed: list
+    reasons: dict  # file name -> (which pass was taken, why)
+
+
+def example_set(dataset) -> ExampleSet:
+    """The first ten test pictures of every class with their annotations.
+
+    For synthetic pictures these are made up: the exact boxes, and a pass B whose edges are moved
+    by at most a pixel and whose attributes differ here and there.
+    """
+    starts = np.searchsorted(dataset.y_test, range(len(dataset.class_names)))
+    images = {
+        dataset.test_name(i): dataset.x_test[i]
+        for start in starts
+        for i in range(start, start + PER_CLASS)
+    }
+    schema = read_schema(FOLDER / "via_attributes.json")
+    if dataset.synthetic:
+        schema = deepcopy(schema)
+        schema["region"]["label"]["options"] = {name: name for name in dataset.class_names}
+        reasons = dict.fromkeys(images, ("A", "synthetic pictures come with their exact boxes"))
+        return ExampleSet(images, schema, *_made_up(dataset, list(images), schema), reasons)
+    files = ("pass_a.csv", "pass_b.csv", "via_export_csv.csv")
+    with open(FOLDER / "adjudication.csv", encoding="utf-8", newline="") as file:
+        reasons = {row["filename"]: (row["choice"], row["reason"]) for row in csv.DictReader(file)}
+    return ExampleSet(images, schema, *(read_via(FOLDER / name) for name in files), reasons)
+
+
+def _made_up(dataset, names, schema):
+    """Pass A, pass B and the completed set of synthetic pictures."""
+    rng = np.random.default_rng(0)
+    indices = [dataset.test_index(name) for name in names]
+    exact = dataset.test_boxes[indices]
+    others = {k: v for k, v in schema["region"].items() if k != "label"}
+
+    def choose(spec):
+        option = rng.choice(list(spec["options"])).item()
+        if spec["type"] == "checkbox":
+            return {option: True} if rng.random() < 0.3 else {}
+        return option
+
+    first, second = [], []
+    for i in indices:
+        first.append({"label": dataset.class_names[dataset.y_test[i]]})
+        first[-1] |= {name: choose(spec) for name, spec in others.items()}
+        second.append({k: choose(others[k]) if k in others and rng.random() < 0.2 else v
+                       for k, v in first[-1].items()})  # fmt: skip
+    moved = from_boxes(names, exact + rng.integers(-1, 2, exact.shape), second)
+    moved, _ = tidy(moved, dict.fromkeys(names, (32, 32)), pixels=2)
+    completed = from_boxes(names, exact, first)
+    return completed, moved, completed
+
+
+@dataclass(frozen=True)
+class OpenedSet:
+    """What `open_set` returns."""
+
+    pictures: list  # of Picture
+    images: dict  # file name -> uint8 (height, width, 3), RGB, all of one size
+    notes: list  # what was found and changed, in words
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of every picture, pixels."""
+        return next(iter(self.images.values())).shape[1::-1]
+
+    def __str__(self):
+        count = sum(len(picture.regions) for picture in self.pictures)
+        return "\n".join([f"{len(self.pictures)} pictures, {count} boxes", *self.notes])
+
+
+def open_set(path, dataset) -> OpenedSet:
+    """A VIA file, made ready for every later cell; an empty path gives the completed set.
+
+    What can be mended without a guess is mended and told: blanks around labels, boxes at most a
+    pixel over the border, regions without area. A missing label becomes "unlabelled". Pictures of
+    another origin become blank pages, for their pixels and their size are not known.
+
+    Raises FileNotFoundError, and AnnotationError for what only the annotator can mend: damaged
+    content, no box at all, boxes outside their pictures or drawn on enlarged ones.
+    """
+    course = example_set(dataset)
+    if not path:
+        return OpenedSet(course.completed, course.images, [])
+    file, notes = Path(path).name, []
+    pictures = [_without_folder(picture, dataset) for picture in read_via(path)]
+    if findings := check(pictures):
+        raise AnnotationError(*findings)
+    pictures, points = _with_area(pictures)
+    if points:
+        notes.append(f"left out: {points} regions without area, such as points")
+    known = [picture for picture in pictures if _is_known(picture.filename, dataset)]
+    if not any(picture.regions for picture in known or pictures):
+        raise AnnotationError(Finding(file, None, "it holds no box", "draw at least one"))
+    if known:
+        if left := len(pictures) - len(known):
+            notes.append(f"left out: {left} pictures that are not of {dataset.source}")
+        pictures, size = known, (32, 32)
+        images = {p.filename: dataset.x_test[dataset.test_index(p.filename)] for p in pictures}
+        if enlargement(pictures, dict.fromkeys(images, size)) > 1:
+            problem = f"most boxes lie beyond the {size[0]} x {size[1]} pixels of their pictures"
+            fix = "if enlarged copies were annotated, name the file in section 4, in VIA_FILE"
+            raise AnnotationError(Finding(file, None, problem, fix))
+    else:
+        pictures, size, scale = _on_pages(pictures)
+        images = dict.fromkeys((p.filename for p in pictures), _page(size))
+        notes.append(
+            f"no picture is of {dataset.source}, so pixels and sizes are unknown: boxes "
+            f"{f'at 1/{scale} of their size ' if scale > 1 else ''}on blank pages of "
+            f"{size[0]} x {size[1]}, which just hold them. Exports need the true sizes"
+        )
+    sizes = dict.fromkeys(images, size)
+    pictures, changes = tidy(pictures, sizes)
+    notes += [f"mended: {change}" for change in changes]
+    notes += [f"left as it is: {finding}" for finding in check(pictures, course.schema)]
+    pictures = _with_labels(pictures)
+    with TemporaryDirectory() as trial:  # what an export refuses is refused here
+        labels = {region.attributes["label"]: None for p in pictures for region in p.regions}
+        write_yolo(pictures, Path(trial) / "yolo", sizes, list(labels))
+    return OpenedSet(pictures, images, notes)
+
+
+def _on_pages(pictures):
+    """The pictures, smaller if they are large, and the (width, height) that just holds them all."""
+    found = boxes(pictures)
+    reach = (found[:, :2] + found[:, 2:]).max(axis=0)
+    scale = math.ceil(reach.max() / MOST_PAGE)
+    if scale > 1:
+        pictures = rescale(pictures, 1 / scale)
+    return pictures, tuple(max(math.ceil(side / scale), 1) for side in reach.tolist()), scale
+
+
+def _page(size):
+    return np.full((size[1], size[0], 3), 225, np.uint8)
+
+
+def _without_folder(picture, dataset):
+    """With its name alone if it is of the dataset; other pictures keep their folders."""
+    name = re.split(r"[/\\]", picture.filename)[-1]
+    return replace(picture, filename=name) if _is_known(name, dataset) else picture
+
+
+def _is_known(name, dataset):
+    try:
+        dataset.test_index(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _with_area(pictures):
+    """The pictures without regions that have no area, and how many these were."""
+    kept = [
+        replace(p, regions=[r for r in p.regions if boxes([Picture("", [r])])[0, 2:].min() > 0])
+        for p in pictures
+    ]
+    return kept, sum(len(p.regions) for p in pictures) - sum(len(p.regions) for p in kept)
+
+
+def _with_labels(pictures):
+    """The pictures with a text as label in every region."""
+
+    def named(region):
+        label = region.attributes.get("label")
+        if isinstance(label, dict):  # checkboxes
+            label = "+".join(option for option, ticked in label.items() if ticked)
+        label = "" if label is None else str(label)
+        label = " ".join("".join(c if c.isprintable() else " " for c in label).split())
+        return replace(region, attributes={**region.attributes, "label": label or UNLABELLED})
+
+    return [replace(p, regions=[named(region) for region in p.regions]) for p in pictures]
+
+
+def from_enlarged(pictures, scale, size=(32, 32)) -> list[Picture]:
+    """Boxes drawn on copies `scale` times larger, in pixels of the pictures of `size`.
+
+    Raises ValueError where the boxes lie within `size` already.
+    """
+    if enlargement(pictures, {p.filename: size for p in pictures}) == 1:
+        raise ValueError(
+            f"The boxes lie within {size[0]} x {size[1]} pixels already, so they were not drawn on "
+            "enlarged pictures. Name the file in ANNOTATIONS, in the configuration."
+        )
+    return rescale(pictures, 1 / scale)
+
+
+def short(name) -> str:
+    """A file name for a title: cifar10_test_cat_0007.png is "cat 7", others are cut."""
+    if match := re.fullmatch(r".+_test_([a-z]+)_(\d{4})\.png", name):
+        return f"{match[1]} {int(match[2])}"
+    return Path(name).stem[:12]
+
+
+def counts(pictures, schema) -> dict[str, dict[str, int]]:
+    """How many regions have each option of each attribute, {attribute: {option: regions}}.
+
+    A checkbox without a tick counts as "none"; what is not in the schema is counted, too.
+    """
+    regions = [region for picture in pictures for region in picture.regions]
+    result = {}
+    for name, spec in schema["region"].items():
+        tally = result[name] = dict.fromkeys(spec.get("options", {}), 0)
+        for region in regions:
+            value = region.attributes.get(name)
+            if isinstance(value, dict):
+                chosen = [option for option, ticked in value.items() if ticked] or ["none"]
+            else:
+                chosen = [MISSING if value in (None, "") else str(value)]
+            for option in chosen:
+                tally[option] = tally.get(option, 0) + 1
+    return result

@@ -1,0 +1,186 @@
+"""Assignment4A on files that a reader brings: every cell works, or one message stops the first."""
+
+import contextlib
+import io
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+
+from helpers import annotations, annotator, plots
+from helpers.annotations import AnnotationError, Picture, Region
+from helpers.files import ROOT
+
+CODE = {
+    cell["id"]: cell.source
+    for cell in nbformat.read(ROOT / "Assignment4A.ipynb", as_version=4).cells
+    if cell.cell_type == "code"
+}
+IDS = list(CODE)
+PASSES = set(IDS[IDS.index("passes") : IDS.index("lazy-answer")])  # section 7 is about our passes
+NAMES = [f"synthetic_test_disc_{i:04d}.png" for i in range(6)]
+VALUES = {
+    "label": "disc", "viewpoint": "front", "truncated": "no", "occluded": "no",
+    "background": "mixed", "image_quality": {},
+}  # fmt: skip
+
+
+def execute(ids, space, **fields):
+    """Run cells in a namespace; (id of the last cell, what was printed, its error or None).
+
+    Figures are made but not drawn, which would take most of the time.
+    """
+    printed, error = io.StringIO(), None
+    with contextlib.redirect_stdout(printed):
+        for each in ids:
+            code = CODE[each]
+            for name, value in fields.items():
+                code = code.replace(f'{name} = ""', f"{name} = {str(value)!r}")
+            try:
+                exec(compile(code, each, "exec"), space)
+            except (ValueError, OSError) as raised:
+                error = raised
+                break
+            finally:
+                plt.close("all")
+    return each, printed.getvalue(), error
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """The namespace after all cells in an empty folder, without a file of the reader's."""
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "course").symlink_to(ROOT)
+    space = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(ROOT))
+        patch.setenv("COURSE_MODE", "quick")
+        patch.setattr(annotator, "annotate", lambda *_: None)
+        patch.setattr(plots, "use_style", lambda **_: None)  # it wants a kernel
+        last, printed, error = execute(IDS, space)
+    assert error is None and last == IDS[-1]
+    assert "100 pictures, 100 boxes" in printed and "Right." not in printed
+    return space
+
+
+@pytest.fixture
+def notebook(tmp_path, monkeypatch, executed):
+    """Executes what depends on the reader's file; returns what `execute` does, and the names."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build").mkdir()
+
+    def run(**fields):
+        space = {**executed, "ANNOTATIONS": fields.get("ANNOTATIONS", "")}
+        ids = [each for each in IDS[IDS.index("via-file") :] if each not in PASSES]
+        return *execute(ids, space, **fields), space
+
+    return run
+
+
+def rects(boxes=((4, 5, 10, 12),) * 6, names=NAMES, **attributes):
+    values = {k: v for k, v in {**VALUES, **attributes}.items() if v is not None}
+    return annotations.from_boxes(names, boxes, [dict(values) for _ in names])
+
+
+def without(pictures, i):
+    return [*pictures[:i], Picture(pictures[i].filename), *pictures[i + 1 :]]
+
+
+def with_point(pictures):
+    pictures[0].regions.append(Region({"name": "point", "cx": 3, "cy": 4}, dict(VALUES)))
+    return pictures
+
+
+OVER = [(4, 5, 10, 12)] * 5 + [(-0.06, 3, 20, 29.06)]
+WORKS = {
+    "one of ours": (rects(), "6 pictures, 6 boxes"),
+    "first without a region": (without(rects(), 0), "6 pictures, 5 boxes"),
+    "no label": (rects(label=None), "label is missing"),
+    "no attributes": (rects(**dict.fromkeys(VALUES)), "viewpoint is missing"),
+    "label outside the list": (rects(label="cat"), "label 'cat' is no option"),
+    "label with a line end": (rects(label="disc\n"), "white space at its ends"),
+    "a point beside a box": (with_point(rects()), "1 regions without area"),
+    "over the border": (rects(OVER), "reached 0.06 pixels over the border"),
+    "other pictures": (rects(names=[f"IMG ({i}).jpg" for i in range(6)]), "blank pages of 14 x 17"),
+    "large pictures": (
+        rects([(900, 40, 3000, 700)] * 6, names=[f"images/Set1/{i}.jpg" for i in range(6)]),
+        "at 1/16 of their size on blank pages of 244 x 47",
+    ),
+    "some other pictures": (rects(names=[*NAMES[:4], "x.png", "y.png"]), "left out: 2 pictures"),
+}
+
+
+@pytest.mark.parametrize("pictures, note", WORKS.values(), ids=WORKS)
+def test_every_cell_works_on(notebook, tmp_path, pictures, note):
+    annotations.write_via_csv(pictures, tmp_path / "mine.csv")
+    last, printed, error, space = notebook(ANNOTATIONS=str(tmp_path / "mine.csv"))
+    assert error is None, f"{last}: {error}"
+    assert note in printed
+    assert len(space["regions"]) == len(space["boxes"]) == len(space["labels"]) > 0
+    assert space["masks"].any()
+
+
+@pytest.mark.parametrize("kind", ["json", "project"])
+def test_every_cell_works_on_json(notebook, tmp_path, kind):
+    if kind == "json":
+        annotations.write_via_json(without(rects(), 0), tmp_path / "mine.json")
+    else:
+        schema = annotations.read_schema(ROOT / "images/annotations/via_attributes.json")
+        annotations.write_via_project(rects(), tmp_path / "mine.json", schema)
+    last, printed, error, _ = notebook(ANNOTATIONS=str(tmp_path / "mine.json"))
+    assert error is None, f"{last}: {error}"
+    assert f"6 pictures, {5 if kind == 'json' else 6} boxes" in printed
+
+
+def test_a_file_drawn_on_the_kit_comes_back_in_pixels(notebook, tmp_path):
+    annotations.write_via_json(annotations.rescale(rects(), 16), tmp_path / "via_project_json.json")
+    last, printed, error, space = notebook(VIA_FILE=str(tmp_path / "via_project_json.json"))
+    assert error is None, f"{last}: {error}"
+    assert "6 boxes, in pixels, in build/from_via.csv" in printed
+    assert space["boxes"].tolist() == [[4, 5, 10, 12]] * 6
+    assert "6 of the set's pictures are yours" in printed
+
+
+FAR = [(4, 5, 10, 12)] * 5 + [(30, 3, 20, 20)]
+STOPS = {
+    "no region at all": ([Picture(name) for name in NAMES], "it holds no box"),
+    "only points": (
+        [Picture(NAMES[0], [Region({"name": "point", "cx": 3, "cy": 4})])], "it holds no box"
+    ),
+    "enlarged": (rects([(64, 80, 160, 192)] * 6), "name the file in section 4, in VIA_FILE"),
+    "outside": (rects(FAR), "reaches outside the picture (32 x 32)"),
+    "twice": (rects(names=[NAMES[0]] * 6), "same region"),
+    "a shape that is none": ([Picture(NAMES[0], [Region({"name": "blob"})])], "shape 'blob'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pictures, message", STOPS.values(), ids=STOPS)
+def test_one_message_stops_the_first_cell(notebook, tmp_path, pictures, message):
+    annotations.write_via_csv(pictures, tmp_path / "mine.csv")
+    last, _, error, _ = notebook(ANNOTATIONS=str(tmp_path / "mine.csv"))
+    assert last == "open" and isinstance(error, AnnotationError)
+    assert message in str(error)
+
+
+@pytest.mark.parametrize(
+    "field, cell, content, message",
+    [
+        ("ANNOTATIONS", "open", None, "There is no file"),
+        ("ANNOTATIONS", "open", "", "the file is empty"),
+        ("ANNOTATIONS", "open", "a,b\n1,2\n", "unknown or missing columns"),
+        ("ANNOTATIONS", "open", '{"a": 1}', "no picture of VIA"),
+        ("VIA_FILE", "via-file", None, "There is no file"),
+    ],
+)
+def test_no_via_file(notebook, tmp_path, field, cell, content, message):
+    if content is not None:
+        (tmp_path / "mine.csv").write_text(content)
+    last, _, error, _ = notebook(**{field: str(tmp_path / "mine.csv")})
+    assert last == cell and message in str(error)
+
+
+def test_a_file_in_pixels_is_not_shrunk(notebook, tmp_path):
+    annotations.write_via_csv(rects(), tmp_path / "mine.csv")
+    last, _, error, _ = notebook(VIA_FILE=str(tmp_path / "mine.csv"))
+    assert last == "via-file" and "Name the file in ANNOTATIONS" in str(error)
