@@ -279,7 +279,7 @@ def area(curves) -> np.ndarray:
 def _of_class(probabilities, classes):
     _require(
         probabilities.ndim == 2 and len(probabilities) == len(classes)
-        and 0 <= classes.min() and classes.max() < probabilities.shape[1],
+        and classes.min() >= 0 and classes.max() < probabilities.shape[1],
         f"predict gave {probabilities.shape} for {len(classes)} pictures and classes "
         f"{classes.min()} to {classes.max()}; (n, classes) is needed.",
     )  # fmt: skip

@@ -75,7 +75,7 @@ def sign_of_each(gradients, rate):
 
 
 CORRECT, BINS = GIVEN["correct"], np.minimum((10 * CONFIDENCE).astype(int), 9)
-GAPS = [CONFIDENCE[BINS == b].mean() - CORRECT[BINS == b].mean() for b in np.unique(BINS)]
+GAPS = [CONFIDENCE[b == BINS].mean() - CORRECT[b == BINS].mean() for b in np.unique(BINS)]
 
 
 @pytest.mark.parametrize(

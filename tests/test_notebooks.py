@@ -33,7 +33,7 @@ def prose(path):
 
 
 def test_the_notebooks_are_there_and_nothing_else():
-    assert NOTEBOOKS and NOTEBOOKS == sorted(ROOT.glob("*.ipynb"))
+    assert NOTEBOOKS and sorted(ROOT.glob("*.ipynb")) == NOTEBOOKS
 
 
 def test_executed_top_to_bottom_without_errors(notebook):
@@ -174,7 +174,8 @@ def test_recorded_run_is_what_it_says(name):
     assert all(weight.dtype == "float32" for weight in network.weights)
     with open(ROOT / "saved_models/runs.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["recipe"] == name]
-    (row,) = (row for row in rows if (int(row["seed"]), int(row["epochs"])) == (run.info["seed"], len(run.log)))  # fmt: skip
+    this = (run.info["seed"], len(run.log))
+    (row,) = (row for row in rows if (int(row["seed"]), int(row["epochs"])) == this)
     assert float(row["test_acc"]) == pytest.approx(run.info["scores"]["test_acc"], abs=1e-4)
 
 

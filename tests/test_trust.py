@@ -125,7 +125,7 @@ def test_inside_and_outside_make_one(seed):
     for score in (trust.energy, trust.pointing):
         assert np.allclose(score(maps, masks) + score(maps, ~masks), 1, rtol=1e-12)
     assert np.all(
-        (0 <= trust.half_maximum_iou(maps, masks)) & (trust.half_maximum_iou(maps, masks) <= 1)
+        (trust.half_maximum_iou(maps, masks) >= 0) & (trust.half_maximum_iou(maps, masks) <= 1)
     )
 
 
