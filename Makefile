@@ -1,33 +1,41 @@
-# make notebooks   execute both notebooks into build/         make lab       open them in JupyterLab
-# make test        pytest, and nbval over both notebooks      make figures   refresh what is committed
-# make test-colab  the same with Colab's library versions     make badges    links of the Colab buttons
+# make notebooks   execute the notebooks into build/          make lab       open them in JupyterLab
+# make test        pytest, and nbval over the notebooks       make lint      ruff over all code
+# make test-colab  the same with Colab's library versions     make test-jax  what also runs on JAX
+# make figures     refresh what is committed                  make badges    links of the Colab buttons
 # make reference RECIPE=course|reproduction|modern [SEED=0] [EPOCHS=50] [PRECISION=float32|bfloat16|float16]
 #                  train into runs/, going on where the run stopped, and score it
-# make bench       what a training step costs; on an idle machine, half an hour on two cores
 # make record RUNS="runs/..."   store the median of scored runs in saved_models/
+# make bench       what a training step costs; on an idle machine, a quarter of an hour on two cores
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 COLAB_PYTHON ?= python3.13
 CONSTRAINTS ?=
-PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
-NOTEBOOKS := Assignment4A.ipynb Assignment4B.ipynb
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+NOTEBOOKS := $(sort $(wildcard Assignment4*.ipynb))
 export JUPYTER_PREFER_ENV_PATH := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: notebooks test test-colab lab figures badges bench reference record clean
+.PHONY: notebooks lint test test-colab test-jax lab figures badges bench reference record clean
 
 notebooks: $(VENV)/installed
 	$(BIN)/python -m tools.execute $(NOTEBOOKS)
 
-# The notebooks are tested in their quick mode: no data, no network, no GPU.
+lint: $(VENV)/installed-tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+# One file at a time in each of two processes, the longest first; tests/conftest.py sets the rest.
 test: $(VENV)/installed-tests
-	COURSE_MODE=quick $(BIN)/python -m pytest -q --durations=5 tests $(NOTEBOOKS) \
-		--nbval-lax --nbval-current-env --nbval-cell-timeout=300
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=5 \
+		$(NOTEBOOKS) tests --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 test-colab:
 	$(MAKE) test PYTHON=$(COLAB_PYTHON) VENV=.venv-colab CONSTRAINTS=tests/colab.txt
+
+test-jax: $(VENV)/installed-jax
+	$(BIN)/python -m pytest -q -m jax
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab
@@ -51,7 +59,7 @@ record: $(VENV)/installed
 	$(BIN)/python -m tools.record record $(RUNS)
 
 bench: $(VENV)/installed
-	$(BIN)/python tests/benchmarks/training.py --explain
+	$(BIN)/python -m tests.benchmarks.training
 
 clean:
 	rm -rf $(VENV) .venv-colab build
@@ -59,9 +67,13 @@ clean:
 $(VENV)/installed: requirements.txt $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED) -r requirements.txt
+	$(PIP) -r requirements.txt
 	touch $@
 
 $(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED) -r tests/requirements.txt
+	$(PIP) -r tests/requirements.txt
+	touch $@
+
+$(VENV)/installed-jax: $(VENV)/installed-tests tests/requirements-jax.txt
+	$(PIP) -r tests/requirements-jax.txt
 	touch $@

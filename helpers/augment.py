@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from helpers import devices
 from helpers.resnet import PIXEL_MEAN
 
 
@@ -18,10 +19,10 @@ def resampling(shift, mirror, size: int):
     Returns:
         float32 (N, size, size); every row holds the weights of one output pixel and sums to 1.
     """
-    place = ops.arange(size, dtype="float32")
-    source = ops.where(mirror[:, None], size - 1 - place, place) + shift[:, None]
+    pixel = ops.arange(size, dtype="float32")
+    source = ops.where(mirror[:, None], size - 1 - pixel, pixel) + shift[:, None]
     source = ops.clip(source, 0, size - 1)
-    return ops.relu(1 - ops.abs(source[:, :, None] - place))
+    return ops.relu(1 - ops.abs(source[:, :, None] - pixel))
 
 
 def rectangles(uniform, height: int, width: int, area=(0.02, 0.4), aspect=(0.3, 1 / 0.3)):
@@ -51,6 +52,14 @@ def rectangles(uniform, height: int, width: int, area=(0.02, 0.4), aspect=(0.3, 
     return (y >= top) & (y < top + h), (x >= left) & (x < left + w)
 
 
+class _Seeds(keras.random.SeedGenerator):
+    """Seeds one after the other; each of several copies of the network has its own."""
+
+    def next(self, ordered=True):
+        seed = super().next(ordered)
+        return seed + ops.cast(devices.replica() * np.array([2**20, 0]), seed.dtype)
+
+
 class Augment(keras.layers.Layer):
     """Flip, shift and random erasing, drawn anew for every picture, in training only.
 
@@ -73,11 +82,11 @@ class Augment(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)  # also within a network of 16-bit layers
         self.flip, self.shift, self.erase = flip, shift, erase
         self.whole_pixels, self.mean = whole_pixels, mean
-        self.draws = keras.random.SeedGenerator(0, name="draws")
+        self.seeds = _Seeds(0, name="draws")
 
     def restart(self, seed: int, epoch: int) -> None:
         """Make what follows a function of (seed, epoch) alone, so that a resumed run repeats it."""
-        self.draws.state.assign(np.array([seed, epoch * 2**20], np.uint32))
+        self.seeds.state.assign(np.array([seed, epoch * 2**20], np.uint32))
 
     def call(self, images, training=False):
         images = ops.cast(images, "float32")
@@ -86,13 +95,13 @@ class Augment(keras.layers.Layer):
         count, height, width, channels = ops.shape(images)
 
         def uniform(*shape, low=0.0, high=1.0):
-            return keras.random.uniform((count, *shape), low, high, seed=self.draws)
+            return keras.random.uniform((count, *shape), low, high, seed=self.seeds)
 
         def distance(size):
             if not self.whole_pixels:
                 return uniform(low=-self.shift, high=self.shift) * size
-            most = round(self.shift * size)
-            return ops.floor(uniform(low=-most, high=most + 1))
+            largest = round(self.shift * size)
+            return ops.floor(uniform(low=-largest, high=largest + 1))
 
         mirror = uniform() < (0.5 if self.flip else 0.0)
         columns = resampling(distance(width), mirror, width)
@@ -106,6 +115,6 @@ class Augment(keras.layers.Layer):
         # Rows of numbers, not of pixels: an axis of three, the channels, is slow on a CPU.
         numbers = width * channels
         inside = rows[:, :, None] & ops.repeat(columns, channels, axis=1)[:, None, :]
-        noise = uniform(height, numbers, high=255.0) + 255 * ops.tile(self.mean, width)
+        noise = uniform(height, numbers, high=255.0) + 255 * np.tile(np.float32(self.mean), width)
         erased = ops.where(inside, noise, ops.reshape(images, (count, height, numbers)))
         return ops.reshape(erased, (count, height, width, channels))

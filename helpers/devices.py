@@ -22,7 +22,7 @@ def fastest() -> str:
 
 
 def _compute_capability() -> float | None:
-    """Of the first GPU that Keras' backend can use, None without one; an unknown one counts as 0."""
+    """Of the first GPU of Keras' backend, None without one; 0 where it cannot be told."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -31,10 +31,11 @@ def _compute_capability() -> float | None:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        for gpu in tf.config.list_physical_devices("GPU"):
-            details = tf.config.experimental.get_device_details(gpu)
-            return float("{}.{}".format(*details.get("compute_capability", (0, 0))))
-        return None
+        gpus = tf.config.list_physical_devices("GPU")
+        if not gpus:
+            return None
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return float("{}.{}".format(*details.get("compute_capability", (0, 0))))
     return 0.0
 
 
@@ -58,19 +59,24 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         import tensorflow as tf
 
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs, scale=self.gamma, offset=self.beta, mean=tf.zeros(0), variance=tf.zeros(0),
-            epsilon=self.epsilon, is_training=True,
-        )  # fmt: skip
-        for kept, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            kept.assign(kept * self.momentum + new * (1 - self.momentum))
+            x=inputs,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=tf.zeros(0),
+            variance=tf.zeros(0),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        for average, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + of_batch * (1 - self.momentum))
         return outputs
 
 
 def batches(pictures, targets=None, size: int = 256) -> dict:
     """Arrays as arguments of Keras' fit, evaluate or predict, in order.
 
-    On TensorFlow without tf.data's autotuning, which Keras leaves on: with it, a core stands idle for
-    whole epochs on a machine with two, and they take twice as long (measured with 2.20 and 2.21).
+    On TensorFlow without tf.data's autotuning, which Keras leaves on: with it, a core stands idle
+    for whole epochs on a machine with two, and they take twice as long (measured with 2.20, 2.21).
 
     Args:
         pictures: (N, ...), sent to the device as they are, uint8 as uint8.
@@ -78,8 +84,8 @@ def batches(pictures, targets=None, size: int = 256) -> dict:
         size: of a batch; the last one may be smaller.
     """
     if keras.backend.backend() != "tensorflow":
-        given = {"x": pictures, "batch_size": size}
-        return given if targets is None else {**given, "y": targets}
+        arguments = {"x": pictures, "batch_size": size}
+        return arguments if targets is None else {**arguments, "y": targets}
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -113,6 +119,19 @@ def training_scope(precision: str = "float32"):
             yield batch_norm
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def replica():
+    """Which copy of the network computes here, an int or a scalar tensor; 0 if it is the only one.
+
+    On JAX one program computes the whole batch, on however many devices.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return 0
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()  # None while a network is built in a scope
+    return context.replica_id_in_sync_group if context else 0
 
 
 def _parallel():

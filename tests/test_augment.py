@@ -91,6 +91,6 @@ def test_whole_pixel_shifts_are_slices_and_equally_likely():
     layer = Augment(flip=False, shift=0.125, erase=0.0, whole_pixels=True)
     layer.restart(0, 0)
     middle = np.asarray(layer(ramp, training=True))[:, 16, 16, 0]
-    values, counts = np.unique(middle, return_selection=True)
+    values, counts = np.unique(middle, return_counts=True)
     assert np.array_equal(values, np.arange(12, 21))
     assert counts.min() > 0.8 * 4000 / 9 and counts.max() < 1.2 * 4000 / 9

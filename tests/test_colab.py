@@ -4,6 +4,7 @@ import copy
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -46,9 +47,10 @@ GOOGLE_COLAB = {
 
 
 @pytest.fixture
-def colab(tmp_path, monkeypatch):
-    """google.colab can be imported; returns a function that reads the calls to it."""
-    package = tmp_path / "python/google/colab"
+def colab_python(tmp_path, monkeypatch):
+    """A folder from which google.colab can be imported."""
+    folder = tmp_path / "python"
+    package = folder / "google/colab"
     package.mkdir(parents=True)
     for name, code in GOOGLE_COLAB.items():
         lines = [line[8:] for line in code.splitlines()]
@@ -56,33 +58,36 @@ def colab(tmp_path, monkeypatch):
     calls = tmp_path / "calls.txt"
     monkeypatch.setenv("COLAB_CALLS", str(calls))
     calls.touch()
-    read = lambda: calls.read_text().splitlines()  # noqa: E731
-    read.python = tmp_path / "python"
-    return read
+    return folder
+
+
+def calls():
+    """The calls to google.colab so far."""
+    return Path(os.environ["COLAB_CALLS"]).read_text().splitlines()
 
 
 @pytest.fixture
-def here(colab, monkeypatch, tmp_path):
+def in_colab(colab_python, monkeypatch, tmp_path):
     """This process takes itself for Colab's."""
     import google
 
-    monkeypatch.setattr(google, "__path__", [str(colab.python / "google")])
+    monkeypatch.setattr(google, "__path__", [str(colab_python / "google")])
     import google.colab
 
     assert runtime.in_colab()
     (tmp_path / "content").mkdir()
     monkeypatch.chdir(tmp_path / "content")
-    yield colab
+    yield
     for name in [name for name in sys.modules if name.split(".")[:2] == ["google", "colab"]]:
         del sys.modules[name]
     del google.colab
 
 
-def test_upload_gives_the_path_of_what_was_chosen(here):
-    assert runtime.upload() == "my cat.png" and here() == ["upload"]
+def test_upload_gives_the_path_of_what_was_chosen(in_colab):
+    assert runtime.upload() == "my cat.png" and calls() == ["upload"]
 
 
-def test_upload_without_a_choice(here, monkeypatch):
+def test_upload_without_a_choice(in_colab, monkeypatch):
     from google.colab import files
 
     monkeypatch.setattr(files, "upload", dict)
@@ -90,33 +95,33 @@ def test_upload_without_a_choice(here, monkeypatch):
         runtime.upload()
 
 
-def test_download_hands_the_file_to_the_browser(here, capsys):
+def test_download_hands_the_file_to_the_browser(in_colab, capsys):
     runtime.download(ROOT / "LICENSE")
-    assert here() == [f"download {ROOT / 'LICENSE'}"] and not capsys.readouterr().out
+    assert calls() == [f"download {ROOT / 'LICENSE'}"] and not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("folder", ["MyDrive/run", "../drive/MyDrive/run"])
 def test_run_folder_on_drive_is_mounted_in_colab_and_a_path_elsewhere(
-    colab, request, monkeypatch, folder
+    colab_python, request, monkeypatch, folder
 ):
     monkeypatch.delenv("COURSE_MODE", raising=False)
     folder = f"/content/drive/{folder}"
     assert runtime.configure("full", "cifar10", folder=folder).folder == Path(folder)
-    assert not colab()
-    request.getfixturevalue("here")
-    runtime.configure("full", "cifar10", folder="runs/here")
-    assert not colab()
+    assert not calls()
+    request.getfixturevalue("in_colab")
+    runtime.configure("full", "cifar10", folder="runs/mine")
+    assert not calls()
     assert runtime.configure("full", "cifar10", folder=folder).folder == Path(folder)
-    assert colab() == ["mount /content/drive"]
+    assert calls() == ["mount /content/drive"]
 
 
-def test_widgets_of_other_packages_are_allowed_before_one_is_shown(here, tmp_path, pictures):
+def test_widgets_of_other_packages_are_allowed_before_one_is_shown(in_colab, tmp_path, pictures):
     schema = annotations.read_schema(ROOT / "images/annotations/via_attributes.json")
     annotator.annotate({"cifar10_test_cat_0000.png": pictures[0]}, schema, tmp_path / "via.csv")
-    assert set(here()) == {"enable_custom_widget_manager"}  # ipywidgets 8 asks too
+    assert set(calls()) == {"enable_custom_widget_manager"}  # ipywidgets 8 asks too
 
 
-def execute_alone(name, folder, colab, times):
+def execute_alone(name, folder, colab_python, times):
     """Execute a notebook alone in an empty folder, every code cell `times` times in one kernel."""
     course = folder / "github"
     for part in ("helpers", "images/annotations", "saved_models"):
@@ -127,9 +132,11 @@ def execute_alone(name, folder, colab, times):
     startup.mkdir(parents=True)
     (startup / "00.py").write_text("import google.colab\n")
     environment = {
-        **os.environ, "COURSE_MODE": "quick", "IPYTHONDIR": str(folder / "ipython"),
-        "PYTHONPATH": str(colab.python), **as_github({"someone/course": course}),
-    }  # fmt: skip
+        **os.environ,
+        "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONPATH": str(colab_python),
+        **as_github({"someone/course": course}),
+    }
     notebook = nbformat.read(ROOT / name, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     notebook.cells = [copy.deepcopy(cell) for cell in cells for _ in range(times)]
@@ -137,23 +144,27 @@ def execute_alone(name, folder, colab, times):
         del cell["id"]
     content = folder / "alone"
     content.mkdir()
-    kernel = AsyncKernelManager(connection_file=str(folder / "kernel-1234.json"))
-    client = NotebookClient(
-        notebook, kernel, timeout=600, resources={"metadata": {"path": str(content)}}
-    )
-    with session_server(opened_from("someone/course/blob/main")) as address:
+    with (
+        tempfile.TemporaryDirectory() as sockets,  # a short path, as their names must be
+        session_server(opened_from("someone/course/blob/main")) as address,
+    ):
+        connection = f"{sockets}/kernel-1234.json"
+        kernel = AsyncKernelManager(connection_file=connection, transport="ipc")
+        client = NotebookClient(
+            notebook, kernel, timeout=600, resources={"metadata": {"path": str(content)}}
+        )
         client.execute(env={**environment, **address})
     return content, notebook.cells
 
 
-def test_lone_notebook_runs_in_colab_every_cell_twice(colab, tmp_path):
-    content, cells = execute_alone("Assignment4A.ipynb", tmp_path, colab, times=2)
+def test_lone_notebook_runs_in_colab_every_cell_twice(colab_python, tmp_path):
+    content, cells = execute_alone("Assignment4A.ipynb", tmp_path, colab_python, times=2)
     assert {path.name for path in content.iterdir()} <= {"course", "build"}
     printed = [
         "".join(output.text for output in cell.outputs if output.output_type == "stream")
         for cell in cells
     ]
     assert printed[0].startswith("https://github.com/someone/course main")
-    for first, second in zip(printed[2::2], printed[3::2]):
+    for first, second in zip(printed[2::2], printed[3::2], strict=True):
         assert first == second
-    assert "enable_custom_widget_manager" in colab()
+    assert "enable_custom_widget_manager" in calls()

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from one_step import one_step
 
 from helpers import devices
 from helpers.files import ROOT
@@ -77,43 +79,28 @@ def test_batches_keep_order_and_dtype_and_do_not_tune_themselves(pictures, targe
         assert np.array_equal(np.concatenate([batch[1] for batch in found]), targets)
 
 
-ONE_STEP = """
-import sys
-import numpy as np
-backend, count, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-if backend == "tensorflow":
-    import tensorflow as tf
-    cpu, = tf.config.list_physical_devices("CPU")
-    virtual = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
-    tf.config.set_logical_device_configuration(cpu, virtual)
-import dataclasses, keras
-from helpers import data, training
-from helpers.recipes import QUICK
-assert keras.backend.backend() == backend and len(keras.distribution.list_devices()) == count
-scenes = data.synthetic(train=200, test=50)
-step = len(scenes.x_train) // 2 * 2
-scenes = dataclasses.replace(scenes, x_train=scenes.x_train[:step], y_train=scenes.y_train[:step])
-recipe = dataclasses.replace(QUICK, batch_size=step, epochs=1, optimizer="muon")
-run = training.train(recipe, scenes, folder, precision="float32")
-spread = sum(np.abs(np.asarray(w)).sum(dtype=np.float64) for w in run.network().get_weights())
-print("RESULT", run.log[0]["loss"], spread)
-"""
+def on_devices(backend, count, folder):
+    """What `one_step.py` prints, run on so many devices."""
+    done = subprocess.run(
+        [sys.executable, "tests/one_step.py", str(count), str(folder)],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": backend},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_one_step_on_two_devices_is_the_step_on_one(backend, tmp_path):
-    results = []
-    for count in (1, 2):
-        environment = {
-            **os.environ, "KERAS_BACKEND": backend,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
-        }  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-c", ONE_STEP, backend, str(count), str(tmp_path / str(count))],
-            capture_output=True, text=True, env=environment, cwd=ROOT,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-        results.append([float(word) for word in done.stdout.rpartition("RESULT")[2].split()])
-    (loss, weights), (other_loss, other_weights) = results
+def assert_same_step(one, two):
+    (loss, weights), (other_loss, other_weights) = one, two
     assert loss == pytest.approx(other_loss, rel=1e-5)
     assert weights == pytest.approx(other_weights, rel=1e-3)
+
+
+def test_two_replicas_make_the_same_step_as_one_and_draw_their_own_augmentation(tmp_path):
+    found = on_devices("tensorflow", 2, tmp_path / "2")
+    assert_same_step(one_step(tmp_path / "1"), found["step"])
+    assert len(set(found["draws"])) == 4  # of two batches on two devices
+
+
+@pytest.mark.jax
+def test_two_devices_of_jax_make_the_same_step_as_one(tmp_path):
+    assert_same_step(*(on_devices("jax", n, tmp_path / str(n))["step"] for n in (1, 2)))

@@ -1,10 +1,9 @@
 """Stopping the training cell, as the button of Jupyter and Colab does."""
 
-import os
 import re
 
 import nbformat
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager
 
 from helpers.files import ROOT
 
@@ -12,34 +11,55 @@ CELLS = {
     cell["id"]: cell.source
     for cell in nbformat.read(ROOT / "Assignment4B.ipynb", as_version=4).cells
 }
+# A few pictures, and a second epoch that waits in its third batch the first time it is trained.
+PREPARE = """
+import functools, time
+data.synthetic = functools.partial(data.synthetic, 400, 50)
+
+class Waiting(training._Progress):
+    waits = True
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if Waiting.waits and self.title == "Epoch 2/4" and batch == 2:
+            Waiting.waits = False
+            print("in the second epoch", flush=True)
+            time.sleep(300)
+
+training._Progress = Waiting
+"""
 
 
 def test_an_interrupted_training_cell_goes_on_when_run_again():
-    manager, client = start_new_kernel(
-        cwd=str(ROOT), env={**os.environ, "COURSE_MODE": "quick", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    )
+    manager = KernelManager(transport="ipc")  # no port that another process might take
+    manager.start_kernel(cwd=str(ROOT))
+    client = manager.client()
     printed = []
 
-    def run(cell, interrupt=False):
+    def run(code, interrupt=False):
         def watch(message):
             text = message["content"].get("text", "")
             printed.append(text)
-            if interrupt and "Epoch  1/" in text:
-                manager.interrupt_kernel()  # the second epoch has begun
+            if interrupt and "in the second epoch" in text:
+                manager.interrupt_kernel()
 
-        return client.execute_interactive(CELLS[cell], output_hook=watch, timeout=300)["content"]
+        return client.execute_interactive(code, output_hook=watch, timeout=300)["content"]
 
     try:
-        for cell in ("setup", "imports", "configuration", "data-load", "training-recipe"):
-            assert run(cell)["status"] == "ok", cell
-        stopped = run("training", interrupt=True)
+        client.start_channels()
+        client.wait_for_ready(timeout=300)
+        for cell in ("setup", "imports", "configuration"):
+            assert run(CELLS[cell])["status"] == "ok", cell
+        assert run(PREPARE)["status"] == "ok"
+        for cell in ("data-load", "training-recipe"):
+            assert run(CELLS[cell])["status"] == "ok", cell
+        stopped = run(CELLS["training"], interrupt=True)
         assert stopped["ename"] == "KeyboardInterrupt" and "Epoch  2/" not in "".join(printed)
         printed.clear()
-        assert run("training")["status"] == "ok"
+        assert run(CELLS["training"])["status"] == "ok"
         text = "".join(printed)
         assert "Going on after epoch 1" in text
         assert re.findall(r"^Epoch +(\d)/4", text, re.MULTILINE) == ["1", "2", "3", "4"]
-        assert run("training-provenance")["status"] == "ok"
+        assert run(CELLS["training-provenance"])["status"] == "ok"
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

@@ -1,19 +1,23 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from helpers import files, runtime
+from helpers import runtime
+from helpers.files import ROOT
 from helpers.recipes import COURSE, QUICK
 
 
 @pytest.fixture
-def place(monkeypatch, tmp_path):
-    """A machine with chosen properties; returns a function that configures on it."""
+def configure(monkeypatch, tmp_path):
+    """`runtime.configure` on a machine with chosen properties."""
     monkeypatch.delenv("COURSE_MODE", raising=False)
     monkeypatch.delenv("COURSE_EPOCHS", raising=False)
 
-    def configure(*form, gpu=False, cifar=False, recorded=None, **fields):
+    def configure_here(*form, gpu=False, cifar=False, recorded=None, **fields):
         monkeypatch.setattr(runtime, "gpu_names", lambda: ["NVIDIA T4"] if gpu else [])
         monkeypatch.setattr(runtime, "_pictures_at_hand", lambda: cifar)
         monkeypatch.setattr(runtime, "RECORDED", tmp_path)
@@ -22,7 +26,7 @@ def place(monkeypatch, tmp_path):
             (tmp_path / "course/run.json").write_text(json.dumps({"complete": recorded}, indent=2))
         return runtime.configure(*form, **fields)
 
-    return configure
+    return configure_here
 
 
 @pytest.mark.parametrize(
@@ -37,40 +41,56 @@ def place(monkeypatch, tmp_path):
         (True, True, False, "recorded"),
     ],
 )
-def test_auto_mode(place, gpu, cifar, recorded, mode):
-    settings = place(gpu=gpu, cifar=cifar, recorded=recorded)
+def test_auto_mode(configure, gpu, cifar, recorded, mode):
+    settings = configure(gpu=gpu, cifar=cifar, recorded=recorded)
     assert settings.mode == mode
     assert settings.data == ("synthetic" if mode == "quick" else "cifar10")
     assert settings.recipe is (QUICK if mode == "quick" else COURSE)
 
 
-def test_named_data_decide_the_mode_and_never_fall_back(place):
-    assert place("auto", "copy.npz").mode == "full"
-    assert place("auto", "synthetic", gpu=True, cifar=True, recorded=True).mode == "quick"
-    assert place("full").data == "cifar10"
-    assert place("full", "synthetic").data == "synthetic"
+def test_named_data_decide_the_mode_and_never_fall_back(configure):
+    assert configure("auto", "copy.npz").mode == "full"
+    assert configure("auto", "synthetic", gpu=True, cifar=True, recorded=True).mode == "quick"
+    assert configure("full").data == "cifar10"
+    assert configure("full", "synthetic").data == "synthetic"
 
 
-def test_banner_says_what_is_not_cifar10(place):
-    assert "SYNTHETIC STAND-IN" in place("quick").banner
-    assert "its host does not answer" in place("auto").banner
-    assert "does not answer" not in place("quick").banner
-    assert "SYNTHETIC" not in place("full").banner
+def test_banner_says_what_is_not_cifar10(configure):
+    assert "SYNTHETIC STAND-IN" in configure("quick").banner
+    assert "its host does not answer" in configure("auto").banner
+    assert "does not answer" not in configure("quick").banner
+    assert "SYNTHETIC" not in configure("full").banner
 
 
-def test_environment_overrides_the_form(place, monkeypatch):
+def test_environment_overrides_the_form(configure, monkeypatch):
     monkeypatch.setenv("COURSE_MODE", "full")
     monkeypatch.setenv("COURSE_EPOCHS", "2")
-    settings = place("quick", epochs=50)
+    settings = configure("quick", epochs=50)
     assert (settings.mode, settings.epochs) == ("full", 2)
 
 
-def test_full_runs_have_a_lasting_folder_and_quick_ones_a_fresh_one(place):
-    assert place("full", seed=3).folder == Path("runs/course_50_seed3")
-    short = place("full", recipe="modern", epochs=8)
+def test_full_runs_have_a_lasting_folder_and_quick_ones_a_fresh_one(configure):
+    assert configure("full", seed=3).folder == Path("runs/course_50_seed3")
+    short = configure("full", recipe="modern", epochs=8)
     assert (short.folder, short.recipe.epochs) == (Path("runs/modern_8_seed0"), 8)
-    assert place("full", folder="drive/run").folder == Path("drive/run")
-    assert place("quick").folder != place("quick").folder
+    assert configure("full", folder="drive/run").folder == Path("drive/run")
+    assert configure("quick").folder != configure("quick").folder
+
+
+def test_the_folder_of_a_quick_run_is_gone_when_its_process_ends():
+    code = """
+from helpers import runtime
+for error in (None, RuntimeError("a cell failed")):
+    folder = runtime.configure("quick").folder
+    (folder / "state_001.npz").write_bytes(b"state")
+    print(folder)
+    if error:
+        raise error
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    folders = [Path(line) for line in done.stdout.splitlines()]
+    assert "a cell failed" in done.stderr and len(folders) == 2
+    assert not [folder for folder in folders if folder.exists()]
 
 
 @pytest.mark.parametrize(
@@ -89,28 +109,14 @@ def test_full_runs_have_a_lasting_folder_and_quick_ones_a_fresh_one(place):
         (("recorded", "synthetic"), "choose 'quick'"),
     ],
 )
-def test_bad_form_fields_are_refused(place, form, message):
+def test_bad_form_fields_are_refused(configure, form, message):
     with pytest.raises(ValueError, match=message):
-        place(*form)
+        configure(*form)
 
 
-def test_recorded_mode_needs_a_recorded_run(place):
+def test_recorded_mode_needs_a_recorded_run(configure):
     with pytest.raises(FileNotFoundError, match="No run is recorded.*MODE = 'full'"):
-        place("recorded")
-
-
-def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path):
-    path = tmp_path / "log.csv"
-    path.write_text("old")
-    with pytest.raises(OSError):
-        with files.replacing(path) as temporary:
-            temporary.write_text("half")
-            raise OSError("disk full")
-    assert path.read_text() == "old"
-    with files.replacing(path) as temporary:
-        temporary.write_text("new")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
+        configure("recorded")
 
 
 def test_upload_outside_colab_names_the_way_out():
@@ -119,8 +125,6 @@ def test_upload_outside_colab_names_the_way_out():
 
 
 def test_quiet_drops_native_messages_and_restores_stderr(capfd):
-    import os
-
     with runtime.quiet():
         os.write(2, b"start-up noise")
     os.write(2, b"kept")

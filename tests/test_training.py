@@ -1,8 +1,9 @@
 import ast
+import contextlib
 import dataclasses
 import errno
+import io
 import json
-import re
 import shutil
 
 import keras
@@ -14,24 +15,44 @@ from helpers.files import ROOT
 from helpers.recipes import MODERN, QUICK, InverseTimeDecay
 
 RECIPE = dataclasses.replace(
-    QUICK, name="tiny", epochs=3, batch_size=60, shift=0.1, erase=0.5, batch_norm_momentum=0.5,
+    QUICK,
+    name="tiny",
+    epochs=3,
+    batch_size=60,
+    shift=0.1,
+    erase=0.5,
+    batch_norm_momentum=0.5,
     learning_rate=InverseTimeDecay(0.004, 0.319),
-)  # fmt: skip
+)
 
 
-class Listener(keras.callbacks.Callback):
-    heard = []
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.heard.append((epoch, {**logs}, self.model.optimizer))  # as Keras' TensorBoard does
+def train(scenes, folder, recipe=RECIPE, precision="float32", **options):
+    """As `training.train`, in float32 whatever this machine does fastest."""
+    return training.train(recipe, scenes, folder, precision=precision, **options)
 
 
 @pytest.fixture(scope="module")
-def run(scenes, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    return training.train(
-        RECIPE, scenes, folder, callbacks=[Listener(), training.LiveCurves(folder)]
-    )
+def printed_run(scenes, tmp_path_factory):
+    """What a run prints, in lines, and the run."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        folder = tmp_path_factory.mktemp("runs") / "whole"
+        run = train(scenes, folder, callbacks=[training.LiveCurves(folder)])
+    return printed.getvalue().splitlines(), run
+
+
+@pytest.fixture(scope="module")
+def run(printed_run):
+    return printed_run[1]
+
+
+def killed_in_last_epoch(run, folder):
+    """A copy of a run as it was before its last epoch left a checkpoint and a state."""
+    shutil.copytree(run.folder, folder)
+    number = len(run.log)
+    (folder / f"state_{number:03d}.npz").unlink()
+    for checkpoint in folder.glob(f"*.{number:03d}.keras"):
+        checkpoint.unlink()
+    return folder
 
 
 def weights(run):
@@ -40,6 +61,13 @@ def weights(run):
 
 def untimed(run):
     return [{**row, "seconds": 0} for row in run.log]
+
+
+def assert_same(run, other):
+    """In all but the seconds."""
+    assert untimed(run) == untimed(other)
+    for ours, theirs in zip(weights(run), weights(other), strict=True):
+        assert ours.dtype == np.float32 and np.array_equal(ours, theirs)
 
 
 def test_run_folder(run):
@@ -52,13 +80,6 @@ def test_run_folder(run):
     assert info["recipe"]["name"] == "tiny"
     assert {"python", "keras", "numpy", "device", "revision"} <= set(info["environment"])
     assert not [path for path in run.folder.iterdir() if path.name.startswith(".")]
-
-
-def test_callbacks_hear_of_epochs_and_find_what_they_look_for(run):
-    rows = [
-        {key: row[key] for key in ("lr", "loss", "acc", "val_loss", "val_acc")} for row in run.log
-    ]
-    assert Listener.heard == [(epoch, row, None) for epoch, row in enumerate(rows)]
 
 
 def test_live_curves_hold_the_whole_log(run):
@@ -86,35 +107,12 @@ def test_best_network_scores_what_the_log_says(run, scenes):
 
 
 def test_lines_tell_the_epoch():
-    rows = [
-        {
-            "epoch": 1,
-            "lr": 0.004,
-            "loss": 1.8186,
-            "acc": 0.4381,
-            "val_loss": 2.2,
-            "val_acc": 0.3928,
-            "seconds": 51,
-        },
-        {
-            "epoch": 2,
-            "lr": 0.0030326005,
-            "loss": 1.3,
-            "acc": 0.5,
-            "val_loss": 3.0,
-            "val_acc": 0.3931,
-            "seconds": 36,
-        },
-        {
-            "epoch": 3,
-            "lr": 0.0024420024,
-            "loss": 1.2,
-            "acc": 0.6,
-            "val_loss": 1.3,
-            "val_acc": 0.39,
-            "seconds": 36,
-        },
+    values = [
+        (1, 0.004, 1.8186, 0.4381, 2.2, 0.3928, 51.0),
+        (2, 0.0030326005, 1.3, 0.5, 3.0, 0.3931, 36.0),
+        (3, 0.0024420024, 1.2, 0.6, 1.3, 0.39, 36.0),
     ]
+    rows = [dict(zip(runs.COLUMNS, row)) for row in values]
     lines = [runs.epoch_line(row, rows[:i], 50, {"depth": 20}) for i, row in enumerate(rows)]
     assert lines[0] == (
         "Epoch  1/50 - 51s - learning rate 0.004 - loss: 1.8186 - acc: 0.4381 - val_loss: 2.2000 - "
@@ -128,47 +126,106 @@ def test_lines_tell_the_epoch():
     assert lines[2].endswith("val_acc did not improve from 0.39310")
 
 
-def test_stopped_run_ends_like_one_left_alone(run, scenes, tmp_path, capsys):
-    training.train(RECIPE, scenes, tmp_path / "run", epochs=2)
-    (tmp_path / "run" / "state_002.npz").write_bytes(b"half a state")  # as a crash might leave it
-    capsys.readouterr()
-    resumed = training.train(RECIPE, scenes, tmp_path / "run")
-    printed = capsys.readouterr().out
-    assert "state_002.npz is damaged" in printed and "Going on after epoch 1" in printed
-    assert untimed(resumed) == untimed(run)
-    for ours, theirs in zip(weights(resumed), weights(run)):
-        assert np.array_equal(ours, theirs)
+class Listener(keras.callbacks.Callback):
+    """Notes what it is told, and stops the run after an epoch."""
+
+    def __init__(self, stop_after=None):
+        super().__init__()
+        self.stop_after, self.told = stop_after, []
+
+    def on_train_begin(self, logs=None):
+        self.told.append("train begins")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.told.append(("begins", epoch))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.told.append(("ends", epoch, logs))
+        self.model.stop_training = epoch == self.stop_after
+        assert self.model.optimizer is None  # Keras' TensorBoard asks for it
+
+    def on_train_end(self, logs=None):
+        self.told.append("train ends")
 
 
-def test_finished_run_is_printed_again_not_trained_again(run, scenes, capsys):
-    before = {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
-    again = training.train(RECIPE, scenes, run.folder)
-    assert capsys.readouterr().out.splitlines()[:3] == [
-        re.sub(r" - \d+s", " - 0s", line, count=1) if " - 0s" in line else line
-        for line in again.lines()
+def test_a_run_stopped_by_a_callback_ends_like_one_left_alone(run, scenes, tmp_path, capsys):
+    told = [{key: row[key] for key in runs.COLUMNS[1:-1]} for row in run.log]
+    listener = Listener(stop_after=1)
+    stopped = train(scenes, tmp_path / "run", callbacks=[listener])
+    before = capsys.readouterr().out.splitlines()
+    assert listener.told == [
+        "train begins",
+        ("begins", 0),
+        ("ends", 0, told[0]),
+        ("begins", 1),
+        ("ends", 1, told[1]),
+        "train ends",
     ]
+    assert len(stopped.log) == 2 and before == stopped.lines()
+
+    listener = Listener()
+    resumed = train(scenes, tmp_path / "run", callbacks=[listener])
+    assert listener.told == ["train begins", ("begins", 2), ("ends", 2, told[2]), "train ends"]
+    assert_same(resumed, run)
+    going_on = "Going on after epoch 2, the last one in run"
+    assert capsys.readouterr().out.splitlines() == [*before, going_on, resumed.lines()[-1]]
+
+
+def test_a_finished_run_prints_the_same_lines_and_is_not_trained_again(printed_run, scenes, capsys):
+    printed, run = printed_run
+    before = {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
+    assert train(scenes, run.folder).lines() == run.lines() == printed
+    assert capsys.readouterr().out.splitlines() == printed
     assert before == {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
+
+
+def test_fewer_epochs_than_are_done_are_refused(run, scenes):
+    with pytest.raises(ValueError, match="3 finished epochs, more than epochs = 2. Ask for 3 or"):
+        train(scenes, run.folder, epochs=2)
+
+
+ARRAYS = {"kernel": np.ones((2, 3)), "bias": np.ones(3)}
+OTHER_STATES = {
+    "swapped": {"kernel": ARRAYS["bias"], "bias": ARRAYS["kernel"]},
+    "extra": {**ARRAYS, "gamma": np.ones(3)},
+    "missing": {"kernel": ARRAYS["kernel"]},
+    "other shape": {**ARRAYS, "bias": np.ones(4)},
+    "transposed": {**ARRAYS, "kernel": np.ones((3, 2))},
+}
+
+
+@pytest.mark.parametrize("arrays", OTHER_STATES.values(), ids=OTHER_STATES)
+def test_a_state_of_another_network_is_refused_as_a_whole(tmp_path, arrays):
+    np.savez(tmp_path / "state_001.npz", **arrays, **{training.LOG: np.ones((1, 7))})
+    variables = {name: keras.Variable(np.zeros(array.shape)) for name, array in ARRAYS.items()}
+    with pytest.raises(ValueError, match="state_001.npz does not fit this network: .*another run"):
+        training._restore(tmp_path, variables)
+    assert not any(np.any(variable.numpy()) for variable in variables.values())
+
+
+def test_a_state_that_fits_is_restored_with_its_log(tmp_path):
+    np.savez(tmp_path / "state_001.npz", **ARRAYS, **{training.LOG: np.ones((1, 7))})
+    variables = {name: keras.Variable(np.zeros(array.shape)) for name, array in ARRAYS.items()}
+    assert training._restore(tmp_path, variables) == [dict.fromkeys(runs.COLUMNS, 1)]
+    assert all(np.all(variable.numpy() == 1) for variable in variables.values())
 
 
 def test_other_seed_data_or_recipe_is_refused(run, scenes):
     with pytest.raises(ValueError, match="with seed = 0, not 1.*another run folder"):
-        training.train(RECIPE, scenes, run.folder, seed=1)
+        train(scenes, run.folder, seed=1)
     with pytest.raises(ValueError, match="with l2 = 0.0001, not 0.0.*another run folder"):
-        training.train(dataclasses.replace(RECIPE, l2=0.0), scenes, run.folder)
+        train(scenes, run.folder, dataclasses.replace(RECIPE, l2=0.0))
     with pytest.raises(ValueError, match="with data = synthetic stand-in, not other"):
-        training.train(RECIPE, dataclasses.replace(scenes, source="other"), run.folder)
+        train(dataclasses.replace(scenes, source="other"), run.folder)
 
 
 def test_a_full_disk_leaves_the_epochs_before_it(run, scenes, tmp_path, monkeypatch):
-    training.train(RECIPE, scenes, tmp_path / "run", epochs=1)
-    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("state_*.npz")}
-    with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", full_disk)
-        with pytest.raises(OSError, match="Epoch 2 could not be written.*No space left.*make room"):
-            training.train(RECIPE, scenes, tmp_path / "run")
-    assert before == {path: path.read_bytes() for path in (tmp_path / "run").glob("*state_*.npz")}
-    resumed = training.train(RECIPE, scenes, tmp_path / "run")
-    assert untimed(resumed) == untimed(run)
+    folder = killed_in_last_epoch(run, tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.glob("state_*.npz")}
+    monkeypatch.setattr(np, "savez", full_disk)
+    with pytest.raises(OSError, match="Epoch 3 could not be written.*No space left.*make room"):
+        train(scenes, folder)
+    assert before == {path: path.read_bytes() for path in folder.glob("*state_*.npz")}
 
 
 def full_disk(file, **arrays):
@@ -177,12 +234,12 @@ def full_disk(file, **arrays):
 
 
 def test_a_damaged_log_is_written_anew_and_a_damaged_run_json_refused(run, scenes, tmp_path):
-    training.train(RECIPE, scenes, tmp_path, epochs=2)
-    (tmp_path / "training_log.csv").write_text("epoch,lr\n1,ab")
-    assert untimed(training.train(RECIPE, scenes, tmp_path)) == untimed(run)
-    (tmp_path / "run.json").write_text('{"recipe":')
+    folder = killed_in_last_epoch(run, tmp_path / "run")
+    (folder / "training_log.csv").write_text("epoch,lr\n1,ab")
+    assert_same(train(scenes, folder), run)
+    (folder / "run.json").write_text('{"recipe":')
     with pytest.raises(ValueError, match="run.json is damaged.*another run folder"):
-        training.train(RECIPE, scenes, tmp_path)
+        train(scenes, folder)
 
 
 def test_a_damaged_checkpoint_is_named(run, tmp_path):
@@ -198,7 +255,7 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
 @pytest.mark.parametrize("epochs", [0, -1, 4])
 def test_more_epochs_than_the_schedule_has_are_refused(scenes, tmp_path, epochs):
     with pytest.raises(ValueError, match=rf"epochs = {epochs}: recipe tiny is laid out for 1 to 3"):
-        training.train(RECIPE, scenes, tmp_path / "run", epochs=epochs)
+        train(scenes, tmp_path / "run", epochs=epochs)
     assert not (tmp_path / "run").exists()
 
 
@@ -207,23 +264,21 @@ def test_a_schedule_to_zero_resumes_within_its_slope_and_keeps_the_last_epoch(
     scenes, tmp_path, precision
 ):
     recipe = dataclasses.replace(MODERN.with_epochs(2), depth=11, batch_size=60)
-    whole = training.train(recipe, scenes, tmp_path / "whole", precision=precision)
-    training.train(recipe, scenes, tmp_path / "cut", epochs=1, precision=precision)
-    resumed = training.train(recipe, scenes, tmp_path / "cut")  # another GPU may be there by now
-    assert untimed(resumed) == untimed(whole)
+    whole = train(scenes, tmp_path / "whole", recipe, precision)
+    killed = killed_in_last_epoch(whole, tmp_path / "killed")
+    resumed = train(scenes, killed, recipe, None)  # another GPU may be there by now
+    assert_same(resumed, whole)
     assert whole.chosen["epoch"] == 2 and whole.checkpoint().is_file()
     assert whole.lines()[-1].endswith("saving model to cifar10_ResNet11v2_model.002.keras")
-    for ours, theirs in zip(weights(resumed), weights(whole)):
-        assert ours.dtype == np.float32 and np.array_equal(ours, theirs)
     with pytest.raises(ValueError, match=f"with precision = {precision}, not float32"):
-        training.train(recipe, scenes, tmp_path / "cut", precision="float32")
+        train(scenes, killed, recipe, "float32")
 
 
 def test_log_without_a_state_is_not_overwritten(run, scenes, tmp_path):
     for name in ("run.json", "training_log.csv"):
         (tmp_path / name).write_bytes((run.folder / name).read_bytes())
     with pytest.raises(ValueError, match="no state to go on from"):
-        training.train(RECIPE, scenes, tmp_path)
+        train(scenes, tmp_path)
     assert (tmp_path / "training_log.csv").read_bytes() == (
         run.folder / "training_log.csv"
     ).read_bytes()

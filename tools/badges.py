@@ -1,7 +1,6 @@
 """Point every Open-in-Colab button at this repository: python -m tools.badges
 
-The address comes from `git remote get-url origin`. Without an origin, the buttons open Colab's
-picker of GitHub repositories.
+Without an origin in git, the buttons open Colab's picker of GitHub repositories.
 """
 
 import re
@@ -11,62 +10,53 @@ from helpers.files import ROOT, replacing
 from helpers.runtime import git
 
 PICKER = "https://colab.research.google.com/github/"
-PAGES = ("README.md", "Assignment4A.ipynb", "Assignment4B.ipynb")
-BUTTON = re.compile(r"(colab-badge\.svg\)\]\()[^)]*\)")
+PAGES = ("README.md", *sorted(path.name for path in ROOT.glob("Assignment4*.ipynb")))
+BUTTON = re.compile(r"(colab-badge\.svg\)\]\()[^)]*")
+ORIGIN = re.compile(  # https, ssh, or the short form git@github.com:OWNER/NAME.git
+    r"(\w+://)?([^@/]+@)?(www\.|ssh\.)?github\.com(:\d+)?[/:](?P<name>[\w.-]+/[\w.-]+?)(\.git)?/?"
+)
 
 
-def owner_and_name(address: str) -> str:
-    """OWNER/NAME of a repository on GitHub.
-
-    Args:
-        address: as git prints it: https, ssh, or the short form git@github.com:OWNER/NAME.git.
-
-    Raises:
-        ValueError: the address leads elsewhere.
-    """
-    match = re.fullmatch(
-        r"(?:\w+://)?(?:[^@/]+@)?(?:www\.|ssh\.)?github\.com(?::\d+)?[/:]/*([\w.-]+/[\w.-]+?)(?:\.git)?/*",
-        address.strip(),
-    )
+def folder_on_github() -> str:
+    """OWNER/NAME/blob/BRANCH/ of this clone; empty without an origin. Raises ValueError."""
+    origin = git("remote", "get-url", "origin")
+    if not origin:
+        return ""
+    match = ORIGIN.fullmatch(origin)
     if not match:
-        place = re.sub(r"//[^@/]+@", "//", address.strip())  # without a password in it
+        without_password = re.sub(r"//[^@/]+@", "//", origin)
         raise ValueError(
-            f"origin is {place}, which is not on github.com, and Colab opens nothing else: push the "
-            "course there, and name it with git remote set-url origin https://github.com/OWNER/NAME."
+            f"origin is {without_password}, which is not on github.com, and Colab opens nothing "
+            "else: push the course there, and name it with "
+            "git remote set-url origin https://github.com/OWNER/NAME."
         )
-    return match[1]
+    main = git("symbolic-ref", "--short", "refs/remotes/origin/HEAD").removeprefix("origin/")
+    branch = main or git("branch", "--show-current")
+    if not branch:
+        raise ValueError("No branch is checked out: name one with git switch, and run this again.")
+    return f"{match['name']}/blob/{branch}/"
 
 
-def rewrite(text: str, page: str, place: str = "") -> str:
-    """The page with its buttons leading to `place`, OWNER/NAME/blob/BRANCH; to the picker if empty.
-
-    A button in a notebook opens that notebook, one in another page the notebook its line names.
-    """
+def with_buttons(text: str, page: str, folder: str) -> str:
+    """A page whose buttons open its notebook or, in the README, the one that their line names."""
     lines = text.splitlines(keepends=True)
     for i, line in enumerate(lines):
-        if "colab-badge.svg" in line:
-            name = (
-                page if page.endswith(".ipynb") else re.search(r"Assignment\w+", line)[0] + ".ipynb"
-            )
-            target = f"{PICKER}{place}/{name}" if place else PICKER
-            lines[i] = BUTTON.sub(rf"\g<1>{target})", line)
+        if BUTTON.search(line):
+            notebook = re.search(r"Assignment4\w", page + line)[0] + ".ipynb"
+            lines[i] = BUTTON.sub(rf"\g<1>{PICKER}{folder and folder + notebook}", line)
     return "".join(lines)
 
 
 def main() -> None:
-    address, place = git("remote", "get-url", "origin"), ""
-    if address:
-        main_branch = git("symbolic-ref", "--short", "refs/remotes/origin/HEAD")
-        branch = main_branch.removeprefix("origin/") or git("branch", "--show-current")
-        try:
-            place = f"{owner_and_name(address)}/blob/{branch}"
-        except ValueError as error:
-            sys.exit(str(error))
+    try:
+        folder = folder_on_github()
+    except ValueError as error:
+        sys.exit(str(error))
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         with replacing(ROOT / page) as path:
-            path.write_text(rewrite(text, page, place), encoding="utf-8")
-    print(f"The buttons open {PICKER}{place}")
+            path.write_text(with_buttons(text, page, folder), encoding="utf-8")
+    print(f"The buttons open {PICKER}{folder}")
 
 
 if __name__ == "__main__":

@@ -46,10 +46,14 @@ def execute(path: Path, in_place: bool) -> None:
             )
 
     client = _Client(
-        notebook, timeout=None, record_timing=False, store_widget_state=False, on_cell_start=announce,
+        notebook,
+        timeout=None,
+        record_timing=False,
+        store_widget_state=False,
+        on_cell_start=announce,
         resources={"metadata": {"path": str(ROOT)}},
         config=Config({"KernelManager": {"transport": "ipc"}}),  # no port open to other users
-    )  # fmt: skip
+    )
     print(f"{path.name}: {total} cells")
     try:
         client.execute()
