@@ -81,17 +81,18 @@ class Finding(NamedTuple):
     also: tuple = ()  # (file, row) of the other places with the same cause
 
     def __str__(self):
-        def place(file, row):
-            return ", ".join(
-                ([file] if file != self.file else []) + ([f"row {row}"] if row else [])
+        where = _place(self.file, self.row)
+        likewise = [_place(*other).removeprefix(f"{self.file}, ") for other in self.also[:3]]
+        if likewise:
+            more = f" and {len(self.also) - 3:,} more" if len(self.also) > 3 else ""
+            return (
+                f"{where}: {self.problem} (likewise {'; '.join(likewise)}{more}). Fix: {self.fix}."
             )
+        return f"{where}: {self.problem}. Fix: {self.fix}."
 
-        where = f"{self.file}, row {self.row}" if self.row else self.file
-        likewise = "; ".join(place(*other) or self.file for other in self.also[:3])
-        if len(self.also) > 3:
-            likewise += f" and {len(self.also) - 3:,} more"
-        likewise = f" (likewise {likewise})" if likewise else ""
-        return f"{where}: {self.problem}{likewise}. Fix: {self.fix}."
+
+def _place(file, row):
+    return f"{file}, row {row}" if row else file
 
 
 def one_per_cause(findings) -> list[Finding]:
