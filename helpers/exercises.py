@@ -49,6 +49,7 @@ class Exercise:
 
 # --- Assignment4C --------------------------------------------------------------------------------
 
+
 def _place(answer, raw):
     row, column = map(int, np.unravel_index(np.argmax(raw), raw.shape))
     given = tuple(map(int, answer))
@@ -78,7 +79,7 @@ def _energy(answer):
         return f"for three maps it gives the shape {np.shape(given)}, not one number per map, (3,)"
     if np.allclose(given, right):
         return None
-    if np.allclose(np.multiply(given, maps.sum(axis=(1, 2))), right * maps.sum()):
+    if np.allclose(np.multiply(given, maps.sum()), (maps * masks).sum(axis=(1, 2))):
         return "it divides by the sum over all maps, not over each"
     return f"a map with {right[0]:.3f} of its sum inside gets {given[0]:.3f}"
 
@@ -132,7 +133,5 @@ energy = Exercise(
 paired = Exercise(
     _paired, "Subtract picture by picture first; trust.bootstrap takes one number per picture."
 )
-ranks = Exercise(
-    _ranks, "a.argsort().argsort() are the ranks of a; np.corrcoef correlates them."
-)
+ranks = Exercise(_ranks, "a.argsort().argsort() are the ranks of a; np.corrcoef correlates them.")
 rgb = Exercise(_rgb, "The channels are the last axis, and a slice may have a negative step.")
