@@ -4,13 +4,17 @@ Maps are not negative, as Grad-CAM's are; a map of zeros is empty, "no evidence"
 pictures: how far a mean would move with other pictures and this same network.
 """
 
+import base64
 import inspect
+import io
 import itertools
 import random
 import re
 from dataclasses import dataclass
 
+import ipywidgets
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
@@ -61,30 +65,57 @@ def boxed(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return indices, annotations.masks(pictures, (32, 32))
 
 
-def show(images, names, maps: dict, boxes=None, heading: str = "", size: float = 1.0):
-    """A row per picture: it, then maps {title: (N, h, w)} over it, each scaled to its own maximum.
+def show(images, names, maps: dict, boxes: dict | None = None, heading="", size: float = 1.2):
+    """A row per picture: it, and maps over it, each scaled to its own maximum.
 
     Args:
         images: uint8 (N, H, W, 3).
-        names: titles of the pictures.
-        boxes: bool (N, H, W), framed.
+        names: of the pictures.
+        maps: {title: (N, h, w)}.
+        boxes: {title: bool (N, H, W)}, framed in the column of this title.
         heading, size: as in `plots.pictures`, whose figure is returned.
     """
-    tiles, titles = [], []
+    tiles, titles, frames = [], [], []
     for i, image in enumerate(images):
         tiles.append(image)
-        titles.append(names[i])
+        titles.append("picture" if i == 0 else "")
+        frames.append(None)
         for title, kind in maps.items():
             heat = upsample(normalise(kind[i : i + 1]), image.shape[:2])[0]
             tiles.append(overlay(image, heat))
             titles.append("\n".join([title] * (i == 0) + ["no evidence"] * (not kind[i].any())))
-    frames = None
-    if boxes is not None:
-        frames = [data.bounding_box(mask) for mask in boxes for _ in range(1 + len(maps))]
+            frames.append(data.bounding_box(boxes[title][i]) if title in (boxes or {}) else None)
     return plots.pictures(
-        tiles, titles, columns=1 + len(maps), boxes=frames, heading=heading, size=size,
+        tiles, titles, columns=1 + len(maps), rows=names, boxes=frames, heading=heading, size=size,
         bar="share of the map's maximum",
     )  # fmt: skip
+
+
+def explorer(draw, **choices) -> ipywidgets.Widget:
+    """Drop-down lists and the figure that `draw` makes of what is chosen; needs a running kernel.
+
+    Args:
+        draw: takes an argument per list, returns a figure.
+        choices: options of every list, values or (label, value), as ipywidgets.Dropdown has them.
+    """
+    fields = {
+        name: ipywidgets.Dropdown(options=each, description=name) for name, each in choices.items()
+    }
+    screen = ipywidgets.HTML()
+
+    def redraw(_=None):
+        figure, png = draw(**{name: each.value for name, each in fields.items()}), io.BytesIO()
+        figure.savefig(png)
+        plt.close(figure)
+        text = base64.b64encode(png.getvalue()).decode()  # Colab may lose binary messages
+        screen.value = (
+            f'<img src="data:image/png;base64,{text}" alt="the figure of what is chosen">'
+        )
+
+    for field in fields.values():
+        field.observe(redraw, "value")
+    redraw()
+    return ipywidgets.HBox([ipywidgets.VBox(list(fields.values())), screen])
 
 
 # --- Means over pictures -------------------------------------------------------------------------
@@ -384,8 +415,7 @@ class Stage:
 
     name: str  # the part; "trained" at first
     maps: np.ndarray  # float32 (N, h, w)
-    correlations: np.ndarray  # float64 (N,), `rank_correlation` with the trained network's maps
-    correlation: Interval
+    correlation: Interval  # `rank_correlation` with the trained network's maps
     empty: int  # maps without evidence
 
 
@@ -435,7 +465,7 @@ def cascade(model, images, classes, explain=GradCAM, seed: int = 0) -> list[Stag
             layer.set_weights(source.get_weights())
         maps = _maps(maps_of, images, classes)
         found = rank_correlation(stages[0].maps if stages else maps, maps)
-        stages.append(Stage(name, maps, found, bootstrap(found), _count_empty(maps)))
+        stages.append(Stage(name, maps, bootstrap(found), _count_empty(maps)))
     return stages
 
 
