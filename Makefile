@@ -36,6 +36,7 @@ lab: $(VENV)/installed
 figures: $(VENV)/installed
 	COURSE_MODE=recorded $(BIN)/python -m tools.execute --in-place $(NOTEBOOKS)
 	cp build/gradcam_results.png images/gradcam_results.png
+	$(BIN)/python -m tools.record readme
 
 # After the repository moved: the buttons open the notebooks at its new place.
 badges: $(VENV)/installed

@@ -7,6 +7,7 @@ accuracy; while it trains also the states to resume from, see `helpers.training`
 import csv
 import hashlib
 import json
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import numpy as np
 
 from helpers import devices
 from helpers.data import Dataset
-from helpers.files import replacing
+from helpers.files import write_text
 from helpers.resnet import resnet_v2
 
+PREDICTIONS = "test_predictions.txt"
 COLUMNS = ("epoch", "lr", "loss", "acc", "val_loss", "val_acc", "seconds")
 
 
@@ -84,6 +86,17 @@ class Run:
             what = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{path} is damaged ({what}); restore it, or train again.") from error
         return model
+
+    def test_correct(self) -> np.ndarray:
+        """Which test pictures the result gets right: bool (10000,), class after class.
+
+        Raises FileNotFoundError for a run that was not scored.
+        """
+        path = self.folder / PREDICTIONS
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: score the run first.")
+        predicted = np.array([int(digit) for digit in path.read_text() if digit.isdigit()])
+        return predicted == np.arange(10).repeat(len(predicted) // 10)
 
     def lines(self) -> list[str]:
         """The log as it was printed during training."""
@@ -168,7 +181,9 @@ def is_kept(row: dict, before: list[dict], recipe: dict) -> bool:
 
 
 def score(run: Run, dataset: Dataset) -> dict:
-    """Score the weights of the result on the test pictures, and note it in run.json.
+    """Score the weights of the result on the test pictures.
+
+    It is noted in run.json, and the predicted classes of all test pictures in test_predictions.txt.
 
     Returns:
         epoch; test_acc; test_acc_flip, with the probabilities of every picture and its mirror image
@@ -185,8 +200,9 @@ def score(run: Run, dataset: Dataset) -> dict:
         "test_acc_flip": float(np.mean((plain + mirrored).argmax(axis=1) == dataset.y_test)),
         "sha256": _sha256(run.checkpoint()),
     }
-    with replacing(run.folder / "run.json") as path:
-        path.write_text(json.dumps({**run.info, "scores": scores}, indent=2) + "\n")
+    digits = "".join(map(str, plain.argmax(axis=1)))
+    write_text(run.folder / PREDICTIONS, "\n".join(textwrap.wrap(digits, 100)) + "\n")
+    write_text(run.folder / "run.json", json.dumps({**run.info, "scores": scores}, indent=2) + "\n")
     return scores
 
 

@@ -1,7 +1,6 @@
 """From the form of a notebook to its settings; Colab; what this machine is."""
 
 import atexit
-import json
 import os
 import platform
 import shutil
@@ -13,10 +12,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from helpers.data import host_answers, on_disk
 from helpers.files import ROOT
 from helpers.recipes import MOST_EPOCHS, MOST_SEED, QUICK, Recipe, plan, whole_number
 
 RECORDED = ROOT / "saved_models"
+NO_PICTURES = (
+    "CIFAR-10 is not on this machine, and its host does not answer: connect to the internet and run "
+    "this again, or name an .npz with the pictures in the environment variable CIFAR10_NPZ."
+)
 MODES = ("auto", "recorded", "full", "quick")
 
 
@@ -31,35 +35,34 @@ class Settings:
     seed: int
     folder: Path  # the run folder
 
+    reason: str = ""  # why it is quick, where that was not asked for
+
     @property
     def banner(self) -> str:
         if self.mode == "full":
-            pace = (
-                ""
-                if gpu_names()
-                else "\nThere is no GPU: an epoch takes one to eight minutes on two cores."
-            )
-            return f"MODE full: trains {self.epochs} epochs on {self.data} into {self.folder}{pace}"
+            text = f"MODE full: trains {self.epochs} epochs on {self.data} into {self.folder}"
+            slow = "\nThere is no GPU: an epoch takes one to eight minutes on two cores."
+            return text if gpu_names() else text + slow
         if self.mode == "recorded":
             return (
                 f"MODE recorded: loads the run in saved_models/{self.folder.name}, trains nothing"
             )
+        why = self.reason or "For real pictures choose MODE 'recorded', or 'full' with a GPU."
         return (
-            "MODE quick: a small network on the SYNTHETIC STAND-IN for CIFAR-10, to see every cell run."
-            "\nFor real pictures choose MODE 'recorded', or 'full' on a machine with a GPU."
+            "MODE quick: a small network on the SYNTHETIC STAND-IN for CIFAR-10, to see every cell "
+            f"run.\n{why}"
         )
 
 
 def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, folder="") -> Settings:
     """Turn the form into settings. COURSE_MODE and COURSE_EPOCHS in the environment override it.
 
-    "auto" becomes "recorded" if CIFAR-10 is at hand and the recorded run is complete, else "full"
-    with a GPU, else "recorded" for an unfinished run, else "quick". A mode or a data source that is
-    named never falls back to another.
+    "auto" becomes "recorded" wherever CIFAR-10 is at hand or can be downloaded, else "quick"; "full"
+    if the recipe has no recorded run. A mode or a data source that is named never falls back to
+    another.
 
     Raises:
-        ValueError: an unknown mode or recipe, a bad number, a mode that does not fit the data, a
-            recorded run that is damaged.
+        ValueError: an unknown mode or recipe, a bad number, a mode that does not fit the data.
         FileNotFoundError: "recorded" where no run is recorded.
     """
     name, mode = _overridden("MODE", mode)
@@ -68,11 +71,13 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
     epochs = whole_number(*_overridden("EPOCHS", epochs), 1, MOST_EPOCHS)
     seed = whole_number("SEED", seed, 0, MOST_SEED)
     planned, epochs = plan(recipe, epochs)
+    reason = ""
     if mode == "auto":
         mode = _choose_mode(data, RECORDED / recipe)
+        reason = NO_PICTURES if mode == "quick" and data == "auto" else ""
     if mode == "quick" and data not in ("auto", "synthetic"):
         raise ValueError(
-            f"MODE = 'quick' uses drawn pictures; for DATA = '{data}' choose MODE = 'full'."
+            f"MODE = 'quick' uses synthetic pictures; for DATA = '{data}' choose MODE = 'full'."
         )
     if mode == "recorded" and data == "synthetic":
         raise ValueError("MODE = 'recorded' shows CIFAR-10; for DATA = 'synthetic' choose 'quick'.")
@@ -94,7 +99,7 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
 
         drive.mount("/content/drive")  # does nothing if it is mounted already
     folder = Path(folder or f"runs/{planned.name}_{planned.epochs}_seed{seed}")
-    return Settings(mode, data, planned, epochs, seed, folder)
+    return Settings(mode, data, planned, epochs, seed, folder, reason)
 
 
 def data_source(data: str = "auto") -> str:
@@ -102,7 +107,7 @@ def data_source(data: str = "auto") -> str:
     _, mode = _overridden("MODE", "auto")
     if data != "auto":
         return data
-    real = mode in ("recorded", "full") or (mode == "auto" and (in_colab() or _cifar10_at_hand()))
+    real = mode in ("recorded", "full") or (mode == "auto" and _pictures_at_hand())
     return "cifar10" if real else "synthetic"
 
 
@@ -113,30 +118,14 @@ def _overridden(name, value):
 
 
 def _choose_mode(data: str, folder: Path) -> str:
-    if data == "synthetic":
+    if data == "synthetic" or (data == "auto" and not _pictures_at_hand()):
         return "quick"
-    real = data != "auto" or in_colab() or _cifar10_at_hand()
-    recorded = real and (folder / "run.json").is_file()
-    try:
-        complete = recorded and json.loads((folder / "run.json").read_text())["complete"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"saved_models/{folder.name}/run.json is damaged ({error}): restore it with "
-            "git checkout, or choose MODE = 'full'."
-        ) from error
-    if complete:
-        return "recorded"
-    if gpu_names():
-        return "full"
-    if recorded:
-        return "recorded"
-    return "quick" if data == "auto" else "full"
+    return "recorded" if (folder / "run.json").is_file() else "full"
 
 
-def _cifar10_at_hand() -> bool:
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    cached = list(home.glob("datasets/cifar-10-batches-py*"))
-    return bool(os.environ.get("CIFAR10_NPZ") or cached)
+def _pictures_at_hand() -> bool:
+    """Whether CIFAR-10 is on this machine, or its host would send it now."""
+    return on_disk() or host_answers()
 
 
 def in_colab() -> bool:

@@ -16,16 +16,26 @@ from pathlib import Path
 from reprlib import repr as short
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 from IPython import get_ipython
 from IPython.display import display
 
-from helpers import devices, optimizers
+from helpers import devices, optimizers, plots
 from helpers.augment import Augment
 from helpers.data import Dataset
 from helpers.files import abandoned, replacing
 from helpers.recipes import MOST_SEED, Recipe, whole_number
-from helpers.runs import COLUMNS, Run, build, checkpoint_name, epoch_line, is_kept, open_run
+from helpers.runs import (
+    COLUMNS,
+    Run,
+    build,
+    checkpoint_name,
+    epoch_line,
+    is_kept,
+    open_run,
+    read_log,
+)
 from helpers.runtime import environment
 
 LOG = "training_log"  # in a state, beside the variables
@@ -59,6 +69,7 @@ class Trainer:
             )  # with a loss scale around it, if 16 bits need one
             optimizer.build(self.training_model.trainable_variables)
         self.network = build(recipe.as_dict())
+        self.network.optimizer = None  # Keras' TensorBoard asks every model for it
         self.validation_model = self._to_logits(self.network)
         # All that training changes. Paths outlive a change of their order in Keras.
         variables = self.training_model.variables + optimizer.variables
@@ -318,9 +329,36 @@ class _Progress(keras.callbacks.Callback):
             self.show(f"{self.title}: {share:.0%} of the pictures, {left:.0f}s left")
 
 
+class LiveCurves(keras.callbacks.Callback):
+    """Draws a run's accuracy and loss after every epoch, in one place of a notebook's output.
+
+    Outside of a notebook it does nothing.
+
+    Args:
+        folder: the run's; its log also holds the epochs before an interruption.
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self.log = Path(folder) / "training_log.csv"
+        text = {"text/plain": "(curves after the first epoch)"}
+        self.place = display(text, raw=True, display_id=True) if _in_notebook() else None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.place:
+            return
+        figure = plots.curves({"this run": read_log(self.log)})
+        self.place.update(figure)
+        plt.close(figure)
+
+
+def _in_notebook() -> bool:
+    return hasattr(get_ipython(), "kernel")
+
+
 def _live_line():
     """A function that shows a line in place of the one before, in a notebook or terminal."""
-    if hasattr(get_ipython(), "kernel"):
+    if _in_notebook():
         handle = display({"text/plain": "Training"}, raw=True, display_id=True)
         return lambda text: handle.update({"text/plain": text}, raw=True)
     if sys.stderr.isatty():

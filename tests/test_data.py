@@ -1,4 +1,8 @@
+import hashlib
 import os
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
 import numpy as np
@@ -54,6 +58,28 @@ def test_sorted_and_official_order_give_the_same_pictures(tmp_path):
         assert np.array_equal(getattr(loaded[0], part), getattr(loaded[1], part)), part
     assert loaded[0].x_train.shape == (180, 32, 32, 3) and loaded[0].x_val.shape == (20, 32, 32, 3)
     assert loaded[0].source == "sorted.npz" and not loaded[0].synthetic
+
+
+def test_cifar10_is_known_by_its_test_pictures(npz, monkeypatch):
+    pixels = hashlib.sha256(data.load(npz()).x_test.tobytes()).hexdigest()
+    monkeypatch.setattr(data, "CIFAR10_TEST", pixels)
+    assert data.load(npz()).source == "CIFAR-10"
+    other = tiny("sorted")["x_test"].copy()
+    other[0, 0, 0, 0] += 1
+    assert data.load(npz(x_test=other)).source == "copy.npz"
+
+
+@pytest.mark.skipif(not os.environ.get("CIFAR10_NPZ"), reason="CIFAR10_NPZ names no copy")
+def test_the_copy_named_is_cifar10():
+    assert data.load("cifar10").source == "CIFAR-10"
+
+
+def test_without_hold_out_all_train_in_class_order(npz):
+    dataset = data.load(npz()).without_hold_out()
+    sorted_arrays = tiny("sorted")
+    assert np.array_equal(dataset.x_train, sorted_arrays["x_train"])
+    assert np.array_equal(dataset.y_train, sorted_arrays["y_train"][:, 0])
+    assert dataset.x_val is dataset.x_test and dataset.y_val is dataset.y_test
 
 
 def test_environment_variable_names_the_copy(npz, monkeypatch):
@@ -114,6 +140,93 @@ def test_missing_npz_and_unknown_source_name_the_three_ways(tmp_path):
         data.load(str(tmp_path / "missing.npz"))
     with pytest.raises(ValueError, match="DATA = 'cifar100' is unknown.*Three ways"):
         data.load("cifar100")
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """A stand-in for the host of CIFAR-10 on this machine; takes what it does with a request."""
+    servers = []
+
+    def start(answer, proxy=False):
+        class Handler(BaseHTTPRequestHandler):
+            do_HEAD = answer
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(data, "ADDRESS", "http://host.invalid/archive" if proxy else address)
+        if proxy:
+            monkeypatch.setenv("http_proxy", address)
+
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def send(length, kind="application/x-gzip", status=200):
+    def answer(handler):
+        handler.send_response(status)
+        handler.send_header("Content-Type", kind)
+        if length is not None:
+            handler.send_header("Content-Length", str(length))
+        handler.end_headers()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer, answers",
+    [
+        (send(data.ARCHIVE_BYTES), True),
+        (send(5_000, "text/html"), False),
+        (send(None, "text/html"), False),
+        (send(data.ARCHIVE_BYTES, status=404), False),
+        (lambda handler: handler.connection.close(), False),
+    ],
+    ids=["archive", "a proxy's page", "a page of unknown length", "not found", "hung up"],
+)
+@pytest.mark.parametrize("proxy", [False, True])
+def test_whether_the_host_offers_the_archive(host, answer, answers, proxy):
+    host(answer, proxy)
+    assert data.host_answers(30) is answers
+
+
+def test_a_silent_host_does_not_answer(host):
+    over = threading.Event()
+    host(lambda handler: over.wait())
+    try:
+        assert not data.host_answers(0.1)
+    finally:
+        over.set()
+
+
+def test_no_host_does_not_answer(monkeypatch):
+    with socket.socket() as bound:  # bound, but nobody listens
+        bound.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(data, "ADDRESS", f"http://127.0.0.1:{bound.getsockname()[1]}")
+        assert not data.host_answers(30)
+
+
+def test_what_is_on_disk_is_whole(monkeypatch, tmp_path):
+    monkeypatch.delenv("CIFAR10_NPZ", raising=False)
+    monkeypatch.setattr(data, "ARCHIVE_BYTES", 7)
+    monkeypatch.setattr(data, "_archives", lambda: [tmp_path / "archive"])
+    assert not data.on_disk()
+    (tmp_path / "archive").write_bytes(b"half")
+    assert not data.on_disk()
+    (tmp_path / "archive").write_bytes(b"archive")
+    assert data.on_disk()
+    (tmp_path / "archive").unlink()
+    monkeypatch.setenv("CIFAR10_NPZ", "copy.npz")
+    assert data.on_disk()
 
 
 def test_failed_download_names_the_three_ways(monkeypatch):

@@ -78,6 +78,45 @@ def test_the_median_is_kept_and_every_run_noted(run, tmp_path):
     assert [(row["seed"], row["val_acc"]) for row in rows] == [("0", "0.9"), ("1", "0.7"), ("2", "0.8")]  # fmt: skip
 
 
+def test_of_a_shorter_schedule_only_the_row_is_kept(run, tmp_path):
+    (folder,), saved = variants(run, tmp_path, [0.9]), tmp_path / "saved"
+    saved.mkdir()
+    info = json.loads((folder / "run.json").read_text())
+    info["recipe"]["epochs"] = 1
+    (folder / "run.json").write_text(json.dumps({**info, "complete": True}))
+    assert record.record([folder], saved) == saved
+    assert [path.name for path in saved.iterdir()] == ["runs.csv"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"data": "copy.npz"}, "runs.csv holds runs on synthetic stand-in, and .* is on copy.npz"),
+        ({"recipe": {"shift": 0.3, "l2": 0}}, r"same name with other settings \(l2, shift\)"),
+    ],
+)
+def test_runs_that_cannot_stand_in_one_table_are_refused(run, tmp_path, change, message):
+    folders, saved = variants(run, tmp_path, [0.9, 0.7]), tmp_path / "saved"
+    saved.mkdir()
+    record.record(folders[:1], saved)
+    before = (saved / "runs.csv").read_text()
+    info = json.loads((folders[1] / "run.json").read_text())
+    info |= {**change, "recipe": info["recipe"] | change.get("recipe", {})}
+    (folders[1] / "run.json").write_text(json.dumps(info))
+    with pytest.raises(ValueError, match=message):
+        record.record(folders[1:], saved)
+    assert (saved / "runs.csv").read_text() == before
+
+
+def test_the_readme_tells_what_is_recorded():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    parts = record.readme_parts()
+    assert all(part in page for part in parts.values())
+    assert record.with_results(page) == page
+    for name in parts:
+        assert page.count(f"<!-- {name} -->") == page.count(f"<!-- end of {name} -->") == 1
+
+
 def test_runs_that_cannot_be_recorded_are_refused(run, tmp_path):
     folders, saved = variants(run, tmp_path, [0.9, 0.7]), tmp_path / "saved"
     saved.mkdir()

@@ -15,7 +15,7 @@ def place(monkeypatch, tmp_path):
 
     def configure(*form, gpu=False, cifar=False, recorded=None, **fields):
         monkeypatch.setattr(runtime, "gpu_names", lambda: ["NVIDIA T4"] if gpu else [])
-        monkeypatch.setattr(runtime, "_cifar10_at_hand", lambda: cifar)
+        monkeypatch.setattr(runtime, "_pictures_at_hand", lambda: cifar)
         monkeypatch.setattr(runtime, "RECORDED", tmp_path)
         if recorded is not None:
             (tmp_path / "course").mkdir(exist_ok=True)
@@ -30,12 +30,11 @@ def place(monkeypatch, tmp_path):
     [
         (False, False, None, "quick"),
         (False, False, True, "quick"),
-        (False, True, None, "quick"),
+        (True, False, True, "quick"),
+        (False, True, None, "full"),
         (False, True, False, "recorded"),
         (False, True, True, "recorded"),
-        (True, True, True, "recorded"),
-        (True, True, False, "full"),
-        (True, False, None, "full"),
+        (True, True, False, "recorded"),
     ],
 )
 def test_auto_mode(place, gpu, cifar, recorded, mode):
@@ -54,6 +53,8 @@ def test_named_data_decide_the_mode_and_never_fall_back(place):
 
 def test_banner_says_what_is_not_cifar10(place):
     assert "SYNTHETIC STAND-IN" in place("quick").banner
+    assert "its host does not answer" in place("auto").banner
+    assert "does not answer" not in place("quick").banner
     assert "SYNTHETIC" not in place("full").banner
 
 

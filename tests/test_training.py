@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
@@ -18,9 +19,19 @@ RECIPE = dataclasses.replace(
 )  # fmt: skip
 
 
+class Listener(keras.callbacks.Callback):
+    heard = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.heard.append((epoch, {**logs}, self.model.optimizer))  # as Keras' TensorBoard does
+
+
 @pytest.fixture(scope="module")
 def run(scenes, tmp_path_factory):
-    return training.train(RECIPE, scenes, tmp_path_factory.mktemp("runs") / "whole")
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return training.train(
+        RECIPE, scenes, folder, callbacks=[Listener(), training.LiveCurves(folder)]
+    )
 
 
 def weights(run):
@@ -41,6 +52,22 @@ def test_run_folder(run):
     assert info["recipe"]["name"] == "tiny"
     assert {"python", "keras", "numpy", "device", "revision"} <= set(info["environment"])
     assert not [path for path in run.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_callbacks_hear_of_epochs_and_find_what_they_look_for(run):
+    rows = [
+        {key: row[key] for key in ("lr", "loss", "acc", "val_loss", "val_acc")} for row in run.log
+    ]
+    assert Listener.heard == [(epoch, row, None) for epoch, row in enumerate(rows)]
+
+
+def test_live_curves_hold_the_whole_log(run):
+    drawn, live = [], training.LiveCurves(run.folder)
+    live.place = type("Place", (), {"update": staticmethod(drawn.append)})
+    live.on_epoch_end(len(run.log) - 1)
+    (figure,) = drawn
+    for axis in figure.axes:
+        assert [list(line.get_xdata()) for line in axis.lines] == [[1, 2, 3], [1, 2, 3]]
 
 
 def test_checkpoints_on_improvement_with_the_assignments_name(run):

@@ -1,4 +1,4 @@
-"""Train a recipe to be recorded, and record it: python -m tools.record {train,record} --help"""
+"""Train a recipe to be recorded, and record it: python -m tools.record {train,record,readme} --help"""
 
 import argparse
 import csv
@@ -6,12 +6,16 @@ import shutil
 import sys
 from pathlib import Path
 
-from helpers import data, devices, runs, training
-from helpers.files import replacing
+from helpers import data, devices, results, runs, training
+from helpers.files import ROOT, replacing, write_text
 from helpers.recipes import RECIPES, plan
 from helpers.runtime import RECORDED
 
-CHECKPOINTS_KEPT = 3  # the best and two before it, to see what the choice of an epoch is worth
+LOGGED = (
+    "reproduction",
+    "course",
+    "modern",
+)  # the first of them that is recorded has its log shown
 COLUMNS = (
     "recipe", "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds",
     "precision", "device", "backend", "data",
@@ -38,13 +42,15 @@ def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=No
 def record(folders: list[Path], saved: Path = RECORDED) -> Path:
     """Note scored runs of one kind in saved_models/runs.csv, and keep the median one's files.
 
-    Median by validation accuracy, the lower one of an even number. It replaces what was kept of the recipe.
+    Median by validation accuracy, the lower one of an even number. It replaces what was kept of the
+    recipe; of shorter schedules than the recipe's only the row is kept.
 
     Returns:
-        The folder with the median run's log, run.json and the checkpoint that counts.
+        The folder with the median run's log, run.json, predictions and checkpoint.
 
     Raises:
-        ValueError: a run that was not scored, or runs of different recipes or lengths.
+        ValueError: a run that was not scored; runs of different recipes or lengths; other data, or
+            other settings under the same name, than what is recorded already.
     """
     scored = [runs.open_run(folder) for folder in folders]
     for run in scored:
@@ -54,27 +60,52 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
     kinds = {tuple(row[key] for key in ("recipe", "of", "epochs", "data")) for row in rows}
     if len(kinds) > 1:
         raise ValueError(f"These runs differ, {sorted(kinds)}: record each kind by itself.")
-
     table = saved / "runs.csv"
     known = list(csv.DictReader(table.read_text().splitlines())) if table.is_file() else []
+    ((name, length, *_),) = kinds
+    home = saved / name
+    _check_comparable(known, home, scored[0])
+
     rows = {_key(row): row for row in [*known, *rows]}
     with replacing(table) as path, open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[key] for key in sorted(rows))
+    if name in RECIPES and length != RECIPES[name].epochs:
+        return saved
 
     scored.sort(key=lambda run: run.chosen["val_acc"])
     median = scored[(len(scored) - 1) // 2]
-    home = saved / median.info["recipe"]["name"]
     home.mkdir(parents=True, exist_ok=True)
-    count = 1 if median.info["recipe"]["selection"] == "last" else CHECKPOINTS_KEPT
-    kept = [median.checkpoint(row["epoch"]) for row in median.kept[-count:]]
-    for source in (*kept, median.folder / "training_log.csv", median.folder / "run.json"):
+    files = ("training_log.csv", "run.json", runs.PREDICTIONS)
+    kept = [median.checkpoint(), *(median.folder / file for file in files)]
+    for source in kept:
         with replacing(home / source.name) as path:
             shutil.copyfile(source, path)
     for old in set(home.glob("*.keras")) - {home / source.name for source in kept}:
         old.unlink()
     return home
+
+
+def _check_comparable(known, home, run):
+    """Raise ValueError if a run cannot stand in one table with what is recorded."""
+    others = {row["data"] for row in known} - {run.info["data"]}
+    if others:
+        raise ValueError(
+            f"runs.csv holds runs on {', '.join(others)}, and {run.folder} is on "
+            f"{run.info['data']}: train it on the same pictures, or take those rows out first."
+        )
+    if (home / "run.json").is_file():
+        settings = [
+            {key: value for key, value in each.info["recipe"].items() if key != "epochs"}
+            for each in (runs.open_run(home), run)
+        ]
+        differing = sorted(key for key in settings[1] if settings[0].get(key) != settings[1][key])
+        if differing:
+            raise ValueError(
+                f"{home} holds a recipe of the same name with other settings "
+                f"({', '.join(differing)}): name this one differently, or remove the old runs."
+            )
 
 
 def _row(run):
@@ -92,6 +123,29 @@ def _key(row):
             row["device"])  # fmt: skip
 
 
+def with_results(page: str, saved: Path = RECORDED) -> str:
+    """The README with what depends on recorded runs written anew, between its markers."""
+    for name, content in readme_parts(saved).items():
+        before, begin, rest = page.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- end of {name} -->")
+        page = f"{before}{begin}{content}\n{end}{after}"
+    return page
+
+
+def readme_parts(saved: Path = RECORDED) -> dict[str, str]:
+    """{marker: text} of the README's parts that are computed."""
+    logged = runs.open_run(saved / next(name for name in LOGGED if (saved / name).is_dir()))
+    return {
+        "headline": results.headline(saved),
+        "table": results.table(saved) + "\n\n" + "\n".join(
+            f"* {results.details(runs.open_run(path.parent))}"
+            for path in sorted(saved.glob("*/run.json"))
+        ),
+        "log": f"`{logged.info['recipe']['name']}`, {logged.info['data']}:\n\n```\n"
+        + "\n".join(logged.lines()) + "\n```",
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train a recipe to be recorded, and record it.")
     commands = parser.add_subparsers(required=True, dest="command")
@@ -104,12 +158,17 @@ def main() -> None:
     command.add_argument("--folder", help="the run's folder")
     command = commands.add_parser("record", help="store the median of scored runs in saved_models/")
     command.add_argument("folders", nargs="+", type=Path)
+    commands.add_parser("readme", help="write what depends on recorded runs into the README")
     arguments = vars(parser.parse_args())
+    command = arguments.pop("command")
     try:
-        if arguments.pop("command") == "train":
+        if command == "train":
             train(**arguments)
-        else:
+        elif command == "record":
             print(f"Recorded in {record(**arguments)}")
+        else:
+            page = ROOT / "README.md"
+            write_text(page, with_results(page.read_text(encoding="utf-8")))
     except (ValueError, OSError, MemoryError) as error:
         sys.exit(str(error))
 

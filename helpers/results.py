@@ -1,0 +1,152 @@
+"""What the recorded runs come to, as text: the one source of every accuracy in README and notebooks."""
+
+import csv
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import binomtest
+
+from helpers.runs import Run, open_run, read_log
+from helpers.runtime import RECORDED
+
+TEST, VALIDATION = 10_000, 5_000  # pictures
+LAST = 10  # epochs whose mean stands beside a best one that the test pictures chose
+NUMBERS = (
+    "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds"
+)  # fmt: skip
+
+
+def recorded_runs(saved: Path = RECORDED) -> list[dict]:
+    """The rows of runs.csv, one per recorded run, its numbers as numbers."""
+    with open(saved / "runs.csv", newline="") as file:
+        return [
+            {key: float(text) if key in NUMBERS else text for key, text in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def sampling_deviation(accuracy: float, count: int) -> float:
+    """Standard deviation of an accuracy over `count` pictures: other pictures would differ so much."""
+    return float(np.sqrt(accuracy * (1 - accuracy) / count))
+
+
+def of_log(log: list[dict]) -> str:
+    """Best and last epoch of a log whose validation pictures are the test pictures."""
+    accuracies = np.array([row["val_acc"] for row in log])
+    mean, deviation = accuracies[-LAST:].mean(), accuracies[-LAST:].std(ddof=1)
+    return (
+        f"best {accuracies.max():.2%} (epoch {accuracies.argmax() + 1}), last {accuracies[-1]:.2%}, "
+        f"mean of the last {LAST} {mean:.2%} (sd {100 * deviation:.2f})"
+    )
+
+
+def table(saved: Path = RECORDED) -> str:
+    """All recorded runs as a Markdown table, runs of one kind in one row, the assignment's first.
+
+    Behind ± stands the sampling deviation, behind sd the deviation between seeds, in points.
+    """
+    lines = [
+        "| recipe | trains on | epochs | seeds | validation | test | mirror averaged | hours a run |",
+        "|---|---|---|---|---|---|---|---|",
+        "| the assignment | 50,000; the test pictures choose | 50 | 1 | "
+        f"| {of_log(read_log(saved / 'assignment/training_log.csv'))} | | |",
+    ]
+    for kind, rows in itertools.groupby(recorded_runs(saved), _kind):
+        recipe, of, data = kind
+        group = list(rows)
+        seeds = ", ".join(f"{row['seed']:.0f}" for row in group)
+        epochs = (
+            f"{of:.0f}" if group[0]["epochs"] == of else f"{group[0]['epochs']:.0f} of {of:.0f}"
+        )
+        hours = np.mean([row["seconds"] for row in group]) / 3600
+        if recipe == "reproduction":
+            pictures, validation, flip = "50,000; the test pictures choose", "", ""
+            test = of_log(read_log(saved / recipe / "training_log.csv"))
+        else:
+            pictures = "45,000; 5,000 others choose"
+            validation = _mean([row["val_acc"] for row in group], VALIDATION)
+            test, flip = (
+                _mean([row[key] for row in group], TEST) for key in ("test_acc", "test_acc_flip")
+            )
+        if data != "CIFAR-10":
+            pictures += f"; all of {data}"
+        lines.append(
+            f"| `{recipe}` | {pictures} | {epochs} | {seeds} | {validation} | {test} | {flip} | "
+            f"{hours:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _kind(row):
+    return row["recipe"], row["of"], row["data"]
+
+
+def _mean(accuracies, pictures):
+    mean = np.mean(accuracies)
+    spread = f", sd {100 * np.std(accuracies, ddof=1):.2f}" if len(accuracies) > 1 else ""
+    return f"{mean:.2%} ± {100 * sampling_deviation(mean, pictures):.2f}{spread}"
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """McNemar's exact test: two networks on the same pictures."""
+
+    only_first: int  # pictures that only the first network gets right
+    only_second: int
+    p_value: float  # two-sided: as large a difference by chance, were they equally good
+
+
+def mcnemar(first_correct, second_correct) -> PairedTest:
+    """Compare two networks picture by picture: McNemar (1947), 10.1007/BF02295996, exact.
+
+    Args:
+        first_correct, second_correct: bool (N,), for the same pictures in the same order.
+
+    Raises:
+        ValueError: arrays of different shape.
+    """
+    first, second = np.asarray(first_correct, bool), np.asarray(second_correct, bool)
+    if first.shape != second.shape:
+        raise ValueError(f"{first.shape} and {second.shape}: both must judge the same pictures.")
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    differing = only_first + only_second
+    p_value = binomtest(only_first, differing).pvalue if differing else 1.0
+    return PairedTest(only_first, only_second, float(p_value))
+
+
+def headline(saved: Path = RECORDED) -> str:
+    """The comparison in a few sentences, computed from what is recorded.
+
+    Raises ValueError where COURSE and MODERN were scored on different pictures.
+    """
+    log = read_log(saved / "assignment/training_log.csv")
+    best = max(row["val_acc"] for row in log)
+    modern = [row for row in recorded_runs(saved) if row["recipe"] == "modern" and row["of"] == 50]
+    test = np.mean([row["test_acc"] for row in modern])
+    count = f"mean of {len(modern)} seeds" if len(modern) > 1 else "one seed"
+    text = (
+        f"The assignment's best epoch of 50, chosen on the test pictures, had {best:.2%} of them "
+        f"right. `MODERN`, the same network in the same 50 epochs on a tenth fewer pictures, has "
+        f"**{test:.2%}** ({count}; its last epoch, nothing chosen on the test pictures): "
+        f"{1 - test:.1%} errors instead of {1 - best:.1%}."
+    )
+    runs = [open_run(saved / name) for name in ("course", "modern")]
+    if any(run.info["data"] != "CIFAR-10" for run in runs):
+        return text
+    paired = mcnemar(*(run.test_correct() for run in runs))
+    return text + (
+        f" Against `COURSE`, picture by picture: {paired.only_second} test pictures only `MODERN` "
+        f"has right, {paired.only_first} only `COURSE` (McNemar's exact test, p = {paired.p_value:.0e})."
+    )
+
+
+def details(run: Run) -> str:
+    """Where a run comes from, in one line: seed, precision, machine, versions."""
+    made = run.info["environment"]
+    return (
+        f"`{run.info['recipe']['name']}`: seed {run.info['seed']}, {run.info['precision']}, "
+        f"{made['device']}, {made['backend']}, Keras {made['keras']}, Python {made['python']}, "
+        f"{run.info['seconds'] / 3600:.1f} hours, revision {made['revision']}"
+    )

@@ -1,0 +1,66 @@
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from helpers import results
+from helpers.runtime import RECORDED
+
+ROW = {
+    "recipe": "modern", "epochs": 50, "of": 50, "seed": 0, "epoch": 50, "val_acc": 0.92,
+    "test_acc": 0.9, "test_acc_flip": 0.91, "seconds": 3600, "precision": "float32",
+    "device": "CPU", "backend": "tensorflow", "data": "CIFAR-10",
+}  # fmt: skip
+
+
+@pytest.fixture
+def table(tmp_path):
+    """The table of some rows, each given by what differs from ROW."""
+    (tmp_path / "assignment").mkdir()
+    log = (RECORDED / "assignment/training_log.csv").read_text()
+    (tmp_path / "assignment/training_log.csv").write_text(log)
+
+    def lines(*changes):
+        with open(tmp_path / "runs.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, ROW)
+            writer.writeheader()
+            writer.writerows({**ROW, **change} for change in changes)
+        return results.table(tmp_path).splitlines()[2:]
+
+    return lines
+
+
+def test_the_assignments_log(table):
+    (line,) = table()
+    told = "best 88.08% (epoch 50), last 88.08%, mean of the last 10 86.49% (sd 0.75)"
+    assert line.startswith("| the assignment |") and told in line
+
+
+def test_seeds_share_a_row_with_their_spread(table):
+    accuracies = (0.90, 0.91, 0.95)
+    _, line = table(*({"seed": i, "test_acc": a} for i, a in enumerate(accuracies)))
+    assert "| 0, 1, 2 |" in line and "| 1.0 |" in line
+    deviation = 100 * math.sqrt(0.92 * 0.08 / 10_000)
+    assert f"| 92.00% ± {deviation:.2f}, sd {100 * np.std(accuracies, ddof=1):.2f} |" in line
+    assert f"| 92.00% ± {100 * math.sqrt(0.92 * 0.08 / 5_000):.2f}, sd 0.00 |" in line
+
+
+def test_lengths_unfinished_runs_and_other_pictures_have_rows_of_their_own(table):
+    _, five, cut, copy = table(
+        {"of": 5, "epochs": 5}, {"of": 50, "epochs": 42}, {"of": 50, "data": "copy.npz"}
+    )
+    assert "| 5 |" in five and "| 42 of 50 |" in cut
+    assert "all of copy.npz" in copy and "copy.npz" not in cut
+
+
+def test_mcnemar_is_the_binomial_test_of_the_differing_pictures():
+    first, second = np.array([1, 1, 1, 1, 0, 0, 1]), np.array([1, 0, 1, 1, 1, 1, 1])
+    found = results.mcnemar(first, second)
+    assert (found.only_first, found.only_second) == (1, 2)
+    assert found.p_value == pytest.approx(1.0)  # 1 or 2 of 3, both sides
+    found = results.mcnemar(np.zeros(6), np.ones(6))
+    assert found.p_value == pytest.approx(2 * 0.5**6)
+    assert results.mcnemar(first, first).p_value == 1
+    with pytest.raises(ValueError, match="same pictures"):
+        results.mcnemar(first, first[:3])
