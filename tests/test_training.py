@@ -35,7 +35,8 @@ def train(scenes, folder, recipe=RECIPE, precision="float32", **options):
 def printed_run(scenes, tmp_path_factory):
     """What a run prints, in lines, and the run."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        run = train(scenes, tmp_path_factory.mktemp("runs") / "whole")
+        folder = tmp_path_factory.mktemp("runs") / "whole"
+        run = train(scenes, folder, callbacks=[training.LiveCurves(folder)])
     return printed.getvalue().splitlines(), run
 
 
