@@ -47,7 +47,8 @@ def runs_to_judge(dataset: data.Dataset, folder="") -> list[runs.Run]:
         return [found]
     if not dataset.synthetic:
         return [runs.open_run(runtime.RECORDED / name) for name in ("course", "modern")]
-    return [training.train(QUICK, dataset, runtime.configure("quick", "synthetic").folder)]
+    folder = runtime.configure("quick", "synthetic").folder
+    return [training.train(QUICK, dataset, folder, epochs=2)]  # enough to point at shapes
 
 
 def boxed(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
