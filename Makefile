@@ -5,7 +5,7 @@
 # make reference RECIPE=course|reproduction|modern [SEED=0] [EPOCHS=50] [PRECISION=float32|bfloat16|float16]
 #                  train into runs/, going on where the run stopped, and score it
 # make record RUNS="runs/..."   store the median of scored runs in saved_models/
-# make bench       what a training step costs; on an idle machine, a quarter of an hour on two cores
+# make bench       what a training step costs, on an idle machine
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -128,12 +128,13 @@ def load_picture(path) -> np.ndarray:
     """Read a picture file, cut its middle square and shrink it: uint8 (32, 32, 3), RGB.
 
     PNG, JPEG, GIF (its first frame), WebP, BMP and TIFF, in grey, colour, CMYK or with a palette;
-    turned as the camera was held; transparency is dropped.
+    turned as the camera was held; transparency is dropped, and of 16 bits per colour the upper 8
+    are kept.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it cannot be decoded, has more than 8 bits per colour or, as a decompression
-            bomb does, more than 179 million pixels.
+        ValueError: it cannot be decoded, is grey with more than 8 bits per pixel or, as a
+            decompression bomb does, has more than 179 million pixels.
     """
     path = Path(path).expanduser()
     if not path.is_file():

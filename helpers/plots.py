@@ -30,7 +30,7 @@ def use_style() -> None:
     """Set the course's style for every figure from here on."""
     plt.rcParams.update(STYLE)
     # Pictures dominate: as PNG the stored notebook would pass a megabyte.
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 75, "subsampling": "4:2:2"})
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 72, "subsampling": "4:2:2"})
 
 
 def picture(axis, image, title="", box=None, wrong=False) -> None:

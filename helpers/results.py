@@ -1,4 +1,4 @@
-"""What the recorded runs come to, as text: the one source of every accuracy in README and notebooks."""
+"""What the recorded runs come to, as text: every accuracy in README and notebooks is from here."""
 
 import csv
 import itertools
@@ -28,7 +28,7 @@ def recorded_runs(saved: Path = RECORDED) -> list[dict]:
 
 
 def sampling_deviation(accuracy: float, count: int) -> float:
-    """Standard deviation of an accuracy over `count` pictures: other pictures would differ so much."""
+    """Standard deviation of an accuracy over `count` pictures, were others drawn."""
     return float(np.sqrt(accuracy * (1 - accuracy) / count))
 
 
@@ -37,8 +37,8 @@ def of_log(log: list[dict]) -> str:
     accuracies = np.array([row["val_acc"] for row in log])
     mean, deviation = accuracies[-LAST:].mean(), accuracies[-LAST:].std(ddof=1)
     return (
-        f"best {accuracies.max():.2%} (epoch {accuracies.argmax() + 1}), last {accuracies[-1]:.2%}, "
-        f"mean of the last {LAST} {mean:.2%} (sd {100 * deviation:.2f})"
+        f"best {accuracies.max():.2%} (epoch {accuracies.argmax() + 1}), "
+        f"last {accuracies[-1]:.2%}, mean of the last {LAST} {mean:.2%} (sd {100 * deviation:.2f})"
     )
 
 
@@ -48,7 +48,7 @@ def table(saved: Path = RECORDED) -> str:
     Behind ± stands the sampling deviation, behind sd the deviation between seeds, in points.
     """
     lines = [
-        "| recipe | trains on | epochs | seeds | validation | test | mirror averaged | hours a run |",
+        "| recipe | trains on | epochs | seeds | validation | test | mirror averaged | hours |",
         "|---|---|---|---|---|---|---|---|",
         "| the assignment | 50,000; the test pictures choose | 50 | 1 | "
         f"| {of_log(read_log(saved / 'assignment/training_log.csv'))} | | |",
@@ -138,7 +138,8 @@ def headline(saved: Path = RECORDED) -> str:
     paired = mcnemar(*(run.test_correct() for run in runs))
     return text + (
         f" Against `COURSE`, picture by picture: {paired.only_second} test pictures only `MODERN` "
-        f"has right, {paired.only_first} only `COURSE` (McNemar's exact test, p = {paired.p_value:.0e})."
+        f"has right, {paired.only_first} only `COURSE` (McNemar's exact test, "
+        f"p = {paired.p_value:.0e})."
     )
 
 

@@ -18,8 +18,8 @@ from helpers.recipes import MOST_EPOCHS, MOST_SEED, QUICK, Recipe, plan, whole_n
 
 RECORDED = ROOT / "saved_models"
 NO_PICTURES = (
-    "CIFAR-10 is not on this machine, and its host does not answer: connect to the internet and run "
-    "this again, or name an .npz with the pictures in the environment variable CIFAR10_NPZ."
+    "CIFAR-10 is not on this machine, and its host does not answer: connect to the internet and "
+    "run this again, or name an .npz with the pictures in the environment variable CIFAR10_NPZ."
 )
 MODES = ("auto", "recorded", "full", "quick")
 
@@ -57,9 +57,9 @@ class Settings:
 def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, folder="") -> Settings:
     """Turn the form into settings. COURSE_MODE and COURSE_EPOCHS in the environment override it.
 
-    "auto" becomes "recorded" wherever CIFAR-10 is at hand or can be downloaded, else "quick"; "full"
-    if the recipe has no recorded run. A mode or a data source that is named never falls back to
-    another.
+    "auto" becomes "recorded" wherever CIFAR-10 is at hand or can be downloaded, else "quick";
+    "full" if the recipe has no recorded run. A mode or a data source that is named never falls
+    back to another.
 
     Raises:
         ValueError: an unknown mode or recipe, a bad number, a mode that does not fit the data.
@@ -103,7 +103,7 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
 
 
 def data_source(data: str = "auto") -> str:
-    """The pictures for a notebook that trains nothing: as in `configure`, without asking for a GPU."""
+    """The pictures for a notebook that trains nothing, chosen as in `configure`."""
     _, mode = _overridden("MODE", "auto")
     if data != "auto":
         return data

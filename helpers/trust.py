@@ -4,19 +4,122 @@ Maps are not negative, as Grad-CAM's are; a map of zeros is empty, "no evidence"
 pictures: how far a mean would move with other pictures and this same network.
 """
 
+import base64
+import inspect
+import io
 import itertools
 import random
 import re
 from dataclasses import dataclass
 
+import ipywidgets
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
-from scipy.stats import rankdata
+from scipy import stats
 
-from helpers.gradcam import GradCAM, check_values
+from helpers import annotations, data, plots, runs, runtime, training
+from helpers.files import ROOT
+from helpers.gradcam import GradCAM, check_values, normalise, overlay, upsample
+from helpers.recipes import QUICK
 from helpers.resnet import PIXEL_MEAN
 
 MEAN_COLOR = tuple(255 * mean for mean in PIXEL_MEAN)  # the course's network sees it as zero
+
+
+# --- What is judged ------------------------------------------------------------------------------
+
+
+def runs_to_judge(dataset: data.Dataset, folder="") -> list[runs.Run]:
+    """The run in a folder; without one those recorded here, or, for synthetic pictures, a new one.
+
+    Raises:
+        FileNotFoundError, ValueError: as `runs.open_run`.
+        ValueError: a run on synthetic pictures for real ones, or the other way round.
+    """
+    if folder:
+        found = runs.open_run(folder)
+        _require(
+            (found.info["data"] == "synthetic stand-in") == dataset.synthetic,
+            f"{folder} was trained on {found.info['data']}, and the pictures are {dataset.source}; "
+            "choose DATA to fit.",
+        )
+        return [found]
+    if not dataset.synthetic:
+        return [runs.open_run(runtime.RECORDED / name) for name in ("course", "modern")]
+    folder = runtime.configure("quick", "synthetic").folder
+    return [training.train(QUICK, dataset, folder, epochs=2)]  # enough to point at shapes
+
+
+def boxed(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Which test pictures have boxes, int (N,), and masks, bool (N, 32, 32), true inside them.
+
+    Those of Assignment4A; of synthetic pictures the first three of each class.
+    """
+    if dataset.synthetic:
+        classes = np.unique(dataset.y_test)
+        indices = np.concatenate([np.flatnonzero(dataset.y_test == c)[:3] for c in classes])
+        pictures = annotations.from_boxes(indices, dataset.test_boxes[indices])
+    else:
+        pictures = annotations.read_via(ROOT / "images/annotations/via_export_csv.csv")
+        indices = np.array([dataset.test_index(picture.filename) for picture in pictures])
+    return indices, annotations.masks(pictures, (32, 32))
+
+
+def show(images, names, maps: dict, boxes: dict | None = None, heading="", size: float = 1.2):
+    """A row per picture: it, and maps over it, each scaled to its own maximum.
+
+    Args:
+        images: uint8 (N, H, W, 3).
+        names: of the pictures.
+        maps: {title: (N, h, w)}.
+        boxes: {title: bool (N, H, W)}, framed in the column of this title.
+        heading, size: as in `plots.pictures`, whose figure is returned.
+    """
+    tiles, titles, frames = [], [], []
+    for i, image in enumerate(images):
+        tiles.append(image)
+        titles.append("picture" if i == 0 else "")
+        frames.append(None)
+        for title, kind in maps.items():
+            heat = upsample(normalise(kind[i : i + 1]), image.shape[:2])[0]
+            tiles.append(overlay(image, heat))
+            titles.append("\n".join([title] * (i == 0) + ["no evidence"] * (not kind[i].any())))
+            frames.append(data.bounding_box(boxes[title][i]) if title in (boxes or {}) else None)
+    return plots.pictures(
+        tiles, titles, columns=1 + len(maps), rows=names, boxes=frames, heading=heading, size=size,
+        bar="share of the map's maximum",
+    )  # fmt: skip
+
+
+def explorer(draw, **choices) -> ipywidgets.Widget:
+    """Drop-down lists and the figure that `draw` makes of what is chosen; needs a running kernel.
+
+    Args:
+        draw: takes an argument per list, returns a figure.
+        choices: options of every list, values or (label, value), as ipywidgets.Dropdown has them.
+    """
+    fields = {
+        name: ipywidgets.Dropdown(options=each, description=name) for name, each in choices.items()
+    }
+    screen = ipywidgets.HTML()
+
+    def redraw(_=None):
+        figure, png = draw(**{name: each.value for name, each in fields.items()}), io.BytesIO()
+        figure.savefig(png)
+        plt.close(figure)
+        text = base64.b64encode(png.getvalue()).decode()  # Colab may lose binary messages
+        screen.value = (
+            f'<img src="data:image/png;base64,{text}" alt="the figure of what is chosen">'
+        )
+
+    for field in fields.values():
+        field.observe(redraw, "value")
+    redraw()
+    return ipywidgets.HBox([ipywidgets.VBox(list(fields.values())), screen])
+
+
+# --- Means over pictures -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -30,6 +133,10 @@ class Interval:
     def __str__(self):
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def tell(self, above: str, below: str, between: str) -> str:
+        """One of three words: the whole interval is above zero, below it, or holds it."""
+        return above if self.low > 0 else below if self.high < 0 else between
+
 
 def bootstrap(values, seed: int = 0, times: int = 10_000) -> Interval:
     """Percentile bootstrap of a mean: Efron and Tibshirani, "Introduction to the Bootstrap" (1993).
@@ -40,18 +147,21 @@ def bootstrap(values, seed: int = 0, times: int = 10_000) -> Interval:
         times: how often N pictures are drawn with replacement.
 
     Raises:
-        ValueError: another shape, no values, NaN or infinity.
+        ValueError: another shape, fewer than two values, NaN or infinity.
     """
-    values, rng = np.asarray(values, float), np.random.default_rng(seed)
+    values = np.asarray(values, float)
     _require(
-        values.ndim == 1 and len(values) and np.isfinite(values).all(),
-        f"values {values.shape} must be (N,), one finite number per picture, and N at least 1.",
+        values.ndim == 1 and len(values) > 1 and np.isfinite(values).all(),
+        f"values {values.shape} must be (N,), one finite number per picture, and N at least 2.",
     )
-    most = max(1, 10**6 // len(values))  # resamples at once: bounds the memory
-    draws = [min(most, times - done) for done in range(0, times, most)]
-    means = [values[rng.integers(len(values), size=(n, len(values)))].mean(axis=1) for n in draws]
-    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
-    return Interval(float(values.mean()), float(low), float(high))
+    # SciPy 1.15 renamed the generator's argument.
+    renamed = "rng" in inspect.signature(stats.bootstrap).parameters
+    found = stats.bootstrap(
+        (values,), np.mean, n_resamples=times, method="percentile",
+        batch=max(1, 10**6 // len(values)),  # resamples at once: bounds the memory
+        **{"rng" if renamed else "random_state": np.random.default_rng(seed)},
+    ).confidence_interval  # fmt: skip
+    return Interval(float(values.mean()), float(found.low), float(found.high))
 
 
 # --- Maps against boxes --------------------------------------------------------------------------
@@ -111,91 +221,109 @@ class Row:
     score: str
     name: str
     value: Interval
-    over: dict[str, Interval]  # paired difference to every baseline
+    minus: dict[str, Interval]  # paired difference to every baseline
     empty: int  # maps without evidence, counted as 0
 
 
-def compare(maps: dict, masks, seed: int = 0) -> list[Row]:
-    """Score kinds of maps beside two baselines, a uniform map and `gaussian`.
+def guess(shape, seed: int = 0) -> np.ndarray:
+    """Maps (N, H, W) for `mosaics` that only guess: a `gaussian` in a random quarter."""
+    count, height, width = shape
+    quarter = np.eye(4)[np.random.default_rng(seed).integers(4, size=count)]
+    return _tiled(quarter[..., None, None] * gaussian((1, height // 2, width // 2)))
+
+
+def compare(maps: dict, masks, baselines: dict | None = None, seed: int = 0) -> list[Row]:
+    """Score kinds of maps beside baselines.
 
     Args:
         maps: {name: (N, H, W)}, not negative, any unit, upsampled to the pixels of the pictures.
         masks: bool (N, H, W), true inside the boxes; see `annotations.masks`.
+        baselines: maps that have seen no picture, in the same form; by default a uniform map and
+            `gaussian`.
         seed: of the bootstrap.
 
     Returns:
         For every score of `SCORES` a row per kind of map, then the baselines'.
 
     Raises:
-        ValueError: no names, no pictures, other shapes, NaN or negative values, an empty mask.
+        ValueError: no names, fewer than two pictures, other shapes, NaN or negative values, an
+            empty mask.
     """
     _require(
         isinstance(maps, dict) and np.ndim(masks) == 3,
         "maps must be {name: (N, H, W)} and masks (N, H, W); one picture is masks[None].",
     )
-    baselines = {"uniform": np.ones(np.shape(masks)), "Gaussian": gaussian(np.shape(masks))}
+    if baselines is None:
+        baselines = {"uniform": np.ones(np.shape(masks)), "Gaussian": gaussian(np.shape(masks))}
     rows = []
     for score, function in SCORES.items():
         to_beat = {name: function(each, masks) for name, each in baselines.items()}
         for name, each in maps.items():
             values = function(each, masks)
-            over = {other: bootstrap(values - low, seed) for other, low in to_beat.items()}
-            rows.append(Row(score, name, bootstrap(values, seed), over, _count_empty(each)))
+            minus = {other: bootstrap(values - low, seed) for other, low in to_beat.items()}
+            rows.append(Row(score, name, bootstrap(values, seed), minus, _count_empty(each)))
         rows += [Row(score, name, bootstrap(low, seed), {}, 0) for name, low in to_beat.items()]
     return rows
 
 
 def table(rows: list[Row]) -> str:
     """The rows of `compare` as text."""
-    lines = [f"{'':22}  {'mean [95% interval]':22}  {'minus uniform':22}  minus Gaussian"]
+    heads = ["", "mean [95% interval]", *(f"minus {name}" for name in rows[0].minus)]
+    lines = ["  ".join(f"{head:22}" for head in heads).rstrip()]
     for score, group in itertools.groupby(rows, lambda row: row.score):
         lines.append(score)
         for row in group:
             name = f"  {row.name} ({row.empty} empty)" if row.empty else f"  {row.name}"
-            cells = "  ".join(f"{cell!s:22}" for cell in (row.value, *row.over.values()))
+            cells = "  ".join(f"{cell!s:22}" for cell in (row.value, *row.minus.values()))
             lines.append(f"{name:22}  {cells}".rstrip())
     return "\n".join(lines)
 
 
-def mosaics(images, masks, classes, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def mosaics(images, masks, classes, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every picture in a random quarter among three of other classes: the grid pointing game.
 
     After Boehle et al., "Convolutional Dynamic Alignment Networks" (2021). Where one object fills
-    the middle, a Gaussian always hits and the pointing game tells nothing; here a map has to know
-    where the class is. One that finds objects of any class is right one time in four.
+    the middle, a Gaussian always hits and the pointing game tells nothing; in a mosaic a map has to
+    know where the class is. One that finds objects of any class is right one time in four.
 
     Args:
         images: (N, H, W, C).
         masks: bool (N, H, W).
-        classes: int (N,), two classes at least.
+        classes: int (N,), four classes at least.
         seed: of neighbours and places.
 
     Returns:
-        Images (N, 2H, 2W, C) for a network of that size, and masks bool (N, 2H, 2W), true in the
-        boxes of the n-th picture alone.
+        Images (N, 2H, 2W, C) for a network of that size; their members, int (N, 4): the n-th
+        picture, then its neighbours, all four of different classes; and masks bool (4, N, 2H, 2W):
+        of the members in that order, true in the boxes of that one alone.
 
     Raises:
-        ValueError: shapes that differ, or fewer than two classes.
+        ValueError: shapes that differ, or fewer than four classes.
     """
     images, masks, classes = map(np.asarray, (images, masks, classes))
     _require(
         images.shape[:-1] == masks.shape and masks.shape[:1] == classes.shape
-        and len(np.unique(classes)) > 1,
+        and len(np.unique(classes)) > 3,
         f"images {images.shape}, masks {masks.shape} and classes {classes.shape} must be "
-        "(N, H, W, C), (N, H, W) and (N,), with two classes at least.",
+        "(N, H, W, C), (N, H, W) and (N,), with four classes at least.",
     )  # fmt: skip
-    rng, every = np.random.default_rng(seed), np.arange(len(images))
-    quarters = np.stack([rng.choice(np.flatnonzero(classes != c), 4) for c in classes])
-    place = rng.integers(4, size=len(images))
-    quarters[every, place] = every
-    inside = np.zeros((len(images), 4, *masks.shape[1:]), bool)
-    inside[every, place] = masks
+    rng = np.random.default_rng(seed)
 
-    def joined(four):
-        halves = [np.concatenate([four[:, i], four[:, i + 1]], axis=2) for i in (0, 2)]
-        return np.concatenate(halves, axis=1)
+    def with_neighbours(n):
+        others = rng.permutation(np.setdiff1d(classes, classes[n]))[:3]
+        return [n, *(rng.choice(np.flatnonzero(classes == each)) for each in others)]
 
-    return joined(images[quarters]), joined(inside)
+    members = np.array([with_neighbours(n) for n in range(len(images))])
+    order = rng.permuted(np.broadcast_to(np.arange(4), members.shape), axis=1)  # of the quarters
+    quarters = np.take_along_axis(members, order, axis=1)
+    inside = [_tiled(masks[quarters] & (order == k)[..., None, None]) for k in range(4)]
+    return _tiled(images[quarters]), members, np.stack(inside)
+
+
+def _tiled(quarters):
+    """(N, 4, H, W, ...) to (N, 2H, 2W, ...)."""
+    halves = [np.concatenate([quarters[:, i], quarters[:, i + 1]], axis=2) for i in (0, 2)]
+    return np.concatenate(halves, axis=1)
 
 
 # --- Faithfulness: does the probability follow the map? ------------------------------------------
@@ -207,30 +335,27 @@ class Curves:
 
     deletion: np.ndarray
     insertion: np.ndarray
-    random_deletion: np.ndarray  # means over random orders
-    random_insertion: np.ndarray  # the same seen backwards, so of the same area
 
 
 def faithfulness(
-    predict, images, maps, classes, baseline=MEAN_COLOR, orders: int = 3, seed: int = 0,
-    batch_size: int = 256,
-) -> Curves:  # fmt: skip
+    predict, images, maps, classes, baseline=MEAN_COLOR, seed: int = 0, batch_size: int = 256
+) -> Curves:
     """Deletion and insertion: Petsiuk et al., "RISE" (2018), by the cells of the map's own grid.
 
     Deletion replaces cells by the baseline, the map's highest first: the sooner the probability
     falls, the better. Insertion starts from the baseline and brings cells back in the same order:
-    the sooner it rises, the better. Equal cells come in random order.
+    the sooner it rises, the better. Equal cells come in random order, so maps of ones are a random
+    order; `gaussian` maps are one from the middle outwards. Neither has seen a picture.
 
     Args:
         predict: float32 images (n, H, W, C) -> probabilities (n, classes).
         images: (N, H, W, C), raw pixels.
         maps: (N, h, w), not upsampled; a cell is H/h x W/w pixels.
         classes: int (N,), whose probability is followed.
-        baseline: a colour (C,), or pictures (N, H, W, C). (RISE blurs for insertion; here a blur
-            still shows the network sea or grass, the mean colour is what it sees as nothing.)
-        orders: random orders per picture.
-        seed: of random orders and ties.
-        batch_size: pictures per call; (2 + orders) * (h * w + 1) * N pictures are needed.
+        baseline: a colour (C,). (RISE blurs for insertion; here a blur still shows the network sea
+            or grass, the mean colour is what it sees as nothing.)
+        seed: of the order of equal cells.
+        batch_size: pictures per call; 2 * (h * w + 1) * N pictures are needed.
 
     Raises:
         ValueError: shapes that do not fit, NaN or negative values in a map, no probability of a
@@ -238,37 +363,31 @@ def faithfulness(
     """
     images, maps, classes = np.asarray(images, np.float32), np.asarray(maps), np.asarray(classes)
     _require(
-        images.ndim == 4 and maps.ndim == 3 and maps.size and orders > 0
+        images.ndim == 4 and maps.ndim == 3 and maps.size
         and classes.shape == maps.shape[:1] == images.shape[:1] and classes.dtype.kind in "iu"
         and not np.any(np.mod(images.shape[1:3], maps.shape[1:])),
         f"images {images.shape}, maps {maps.shape}, classes {classes.dtype} {classes.shape} must "
-        "be (N, H, W, C), (N, h, w) and int (N,), h and w divide H and W, N, orders above 0.",
+        "be (N, H, W, C), (N, h, w) and int (N,), h and w divide H and W, N above 0.",
     )  # fmt: skip
     check_values(maps)
     rng, cells = np.random.default_rng(seed), maps[0].size
     cell_height, cell_width = np.floor_divide(images.shape[1:3], maps.shape[1:])
-    baseline = np.broadcast_to(np.float32(baseline), images.shape)
-    picture, gone = np.divmod(np.arange(len(maps) * (cells + 1)), cells + 1)
-
-    def ranks(values):
-        values = values.reshape(len(maps), cells)
-        return np.lexsort((rng.random(values.shape), -values)).argsort(axis=1)
+    which, count = np.divmod(np.arange(len(maps) * (cells + 1)), cells + 1)
+    values = maps.reshape(len(maps), cells)
+    ranks = np.lexsort((rng.random(values.shape), -values)).argsort(axis=1)  # 0: the highest
 
     def deletion(ranks):
         ranks = ranks.reshape(maps.shape).repeat(cell_height, axis=1).repeat(cell_width, axis=2)
         found = []
-        for start in range(0, len(picture), batch_size):
-            i, k = picture[start : start + batch_size], gone[start : start + batch_size]
-            hidden = ranks[i] < k[:, None, None]
-            shown = np.where(hidden[..., None], baseline[i], images[i])
+        for start in range(0, len(which), batch_size):
+            i, hidden = which[start : start + batch_size], count[start : start + batch_size]
+            covered = ranks[i] < hidden[:, None, None]
+            shown = np.where(covered[..., None], np.float32(baseline), images[i])
             found.append(_of_class(np.asarray(predict(shown)), classes[i]))
         return np.concatenate(found).reshape(len(maps), cells + 1)
 
-    by_map = ranks(maps)
-    by_chance = np.mean([deletion(ranks(np.zeros_like(maps))) for _ in range(orders)], axis=0)
     # Bringing cells back, first to last, is taking them away, last to first, seen backwards.
-    insertion = deletion(cells - 1 - by_map)[:, ::-1]
-    return Curves(deletion(by_map), insertion, by_chance, by_chance[:, ::-1])
+    return Curves(deletion(ranks), deletion(cells - 1 - ranks)[:, ::-1])
 
 
 def area(curves) -> np.ndarray:
@@ -279,7 +398,7 @@ def area(curves) -> np.ndarray:
 def _of_class(probabilities, classes):
     _require(
         probabilities.ndim == 2 and len(probabilities) == len(classes)
-        and 0 <= classes.min() and classes.max() < probabilities.shape[1],
+        and classes.min() >= 0 and classes.max() < probabilities.shape[1],
         f"predict gave {probabilities.shape} for {len(classes)} pictures and classes "
         f"{classes.min()} to {classes.max()}; (n, classes) is needed.",
     )  # fmt: skip
@@ -297,8 +416,7 @@ class Stage:
 
     name: str  # the part; "trained" at first
     maps: np.ndarray  # float32 (N, h, w)
-    correlations: np.ndarray  # float64 (N,), `rank_correlation` with the trained network's maps
-    correlation: Interval
+    correlation: Interval  # `rank_correlation` with the trained network's maps
     empty: int  # maps without evidence
 
 
@@ -348,7 +466,7 @@ def cascade(model, images, classes, explain=GradCAM, seed: int = 0) -> list[Stag
             layer.set_weights(source.get_weights())
         maps = _maps(maps_of, images, classes)
         found = rank_correlation(stages[0].maps if stages else maps, maps)
-        stages.append(Stage(name, maps, found, bootstrap(found), _count_empty(maps)))
+        stages.append(Stage(name, maps, bootstrap(found), _count_empty(maps)))
     return stages
 
 
@@ -402,7 +520,7 @@ def _maps(maps_of, images, classes):
 
 def _unit_ranks(maps):
     """Centred ranks (N, places) of length 1; their products are Spearman's correlations."""
-    ranks = rankdata(np.reshape(maps, (len(maps), -1)), axis=1)
+    ranks = stats.rankdata(np.reshape(maps, (len(maps), -1)), axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     length = np.linalg.norm(ranks, axis=1, keepdims=True)
     return ranks / np.where(length > 0, length, 1)

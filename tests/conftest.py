@@ -10,6 +10,7 @@ os.environ |= {
     "MPLBACKEND": "agg",
     "NVIDIA_TF32_OVERRIDE": "0",  # float32 is float32, on GPUs too
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several processes share one GPU
 }
 
 import hypothesis
@@ -20,6 +21,26 @@ from helpers import data
 
 hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same every time")
+
+
+# make test runs two files at a time: those that take longest go first.
+LONG = (
+    "Assignment4B.ipynb",
+    "Assignment4C.ipynb",
+    "test_training.py",
+    "test_disconnect.py",
+    "test_devices.py",
+    "test_gradcam.py",
+    "test_interrupt.py",
+    "test_trust.py",
+    "test_bad_input.py",
+    "test_record.py",
+    "test_annotator_browser.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def pytest_collection_finish():

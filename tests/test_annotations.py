@@ -648,7 +648,7 @@ def test_sizes_that_are_none(pictures, sizes):
     (b'{"images":[],"annotations":[]}', "no picture of VIA"), (b'{"_via_img_metadata":[]}', "VIA"),
     (b'{"a-1":{"filename":"a","size":-1,"file_attributes":[]}}', "file_attributes"),
     (b'{"a-1":{"filename":"a","size":-1,"regions":5}}', "regions"),
-    (b'{"a-1":{"filename":"a","size":[],"regions":[],"file_attributes":{}}}', "'size' is missing or of"),
+    (b'{"a-1":{"filename":"a","size":[],"regions":[],"file_attributes":{}}}', "'size' is missing"),
     (b'{"a-1":{"filename":"a","size":1,"regions":[1],"file_attributes":{}}}', "no picture of VIA"),
 ])  # fmt: skip
 def test_damaged_files_give_one_clear_error(tmp_path, content, word):

@@ -41,9 +41,9 @@ def test_precision_is_left_as_it_was_and_unknown_ones_are_refused():
         assert keras.layers.Dense(1).compute_dtype == "bfloat16"
         assert keras.layers.Dense(1).variable_dtype == "float32"
     assert keras.layers.Dense(1).compute_dtype == "float32"
-    with pytest.raises(ValueError, match="precision = 'half': it is one of float32, bfloat16"):
-        with devices.training_scope("half"):
-            pass
+    one_of = "precision = 'half': it is one of float32, bfloat16"
+    with pytest.raises(ValueError, match=one_of), devices.training_scope("half"):
+        pass
 
 
 @pytest.mark.parametrize(

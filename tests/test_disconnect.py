@@ -18,7 +18,7 @@ RECIPE = dataclasses.replace(QUICK, epochs=3, batch_size=20, shift=0.1, erase=0.
 
 
 def train(folder):
-    training.train(RECIPE, data.synthetic(train=200, test=50), folder, precision="float32")
+    training.train(RECIPE, data.synthetic(train=200, test=50), folder, precision="bfloat16")
 
 
 def die_in(name):

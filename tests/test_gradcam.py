@@ -54,7 +54,7 @@ def by_tape(model, layer, images, labels):
 def close(maps, expected):
     """Within 1e-5 of the highest value, and there is one."""
     peak = expected.max()
-    return maps.shape == expected.shape and 0 < peak and np.abs(maps - expected).max() < 1e-5 * peak
+    return maps.shape == expected.shape and peak > 0 and np.abs(maps - expected).max() < 1e-5 * peak
 
 
 def head_of(model):
@@ -480,7 +480,7 @@ def test_every_kind_of_model(kind, small):
     # The model works as before, for any batch.
     assert np.allclose(model(images).numpy()[:1], model.predict(images[:1], verbose=0), atol=1e-6)
     if isinstance(model, keras.Sequential):
-        assert "built" in kind and "call" in kind or model.input_shape[0] is None
+        assert ("built" in kind and "call" in kind) or model.input_shape[0] is None
 
 
 @pytest.mark.parametrize("kind", ["functional, any size", "subclassed, not built"])
@@ -861,9 +861,9 @@ def test_nan_in_a_picture_is_refused(explain, pictures, value):
 def test_nan_in_the_weights_is_refused(model, explain, pictures, layer, value):
     weights = model.get_layer(layer).get_weights()
     weights[0].flat[-1] = value  # of the head: in another class than the one explained
-    with other_weights(model.get_layer(layer), weights):
-        with pytest.raises(ValueError, match=f"infinity in the weights, first in '{layer}"):
-            explain(pictures, 0)
+    message = f"infinity in the weights, first in '{layer}"
+    with other_weights(model.get_layer(layer), weights), pytest.raises(ValueError, match=message):
+        explain(pictures, 0)
 
 
 def test_overflow_is_refused_and_told_from_broken_input(explain, pictures):

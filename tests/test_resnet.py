@@ -29,7 +29,8 @@ def test_depth_counts_the_weighted_layers(depth):
     model = resnet_v2(depth)
     kernels = [
         layer for layer in model.layers
-        if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)) and "shortcut" not in layer.name
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)
+        and "shortcut" not in layer.name
     ]  # fmt: skip
     assert len(kernels) == depth
 
@@ -56,7 +57,7 @@ def test_probabilities_are_the_softmax_of_the_logits(pictures):
 
 
 def test_logits_against_an_independent_forward_pass(pictures):
-    """The same arithmetic written out in NumPy from He et al. (2016), v2, for one block per stage."""
+    """The same arithmetic in NumPy, from He et al. (2016), v2, for one block per stage."""
     model = resnet_v2(11)
     rng = np.random.default_rng(0)
     for layer in model.layers:  # statistics and offsets away from their neutral start

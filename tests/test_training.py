@@ -222,10 +222,16 @@ def test_other_seed_data_or_recipe_is_refused(run, scenes):
 def test_a_full_disk_leaves_the_epochs_before_it(run, scenes, tmp_path, monkeypatch):
     folder = killed_in_last_epoch(run, tmp_path / "run")
     before = {path: path.read_bytes() for path in folder.glob("state_*.npz")}
+    monkeypatch.setattr(training.Trainer, "fit", no_step)
     monkeypatch.setattr(np, "savez", full_disk)
     with pytest.raises(OSError, match="Epoch 3 could not be written.*No space left.*make room"):
         train(scenes, folder)
     assert before == {path: path.read_bytes() for path in folder.glob("*state_*.npz")}
+
+
+def no_step(trainer, dataset, epoch, *callbacks):
+    """An epoch that trains nothing, where only what is written counts."""
+    return 1.5, 0.25
 
 
 def full_disk(file, **arrays):
@@ -233,10 +239,14 @@ def full_disk(file, **arrays):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_damaged_log_is_written_anew_and_a_damaged_run_json_refused(run, scenes, tmp_path):
+def test_a_damaged_log_is_written_anew_and_a_damaged_run_json_refused(
+    run, scenes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training.Trainer, "fit", no_step)
     folder = killed_in_last_epoch(run, tmp_path / "run")
     (folder / "training_log.csv").write_text("epoch,lr\n1,ab")
-    assert_same(train(scenes, folder), run)
+    assert train(scenes, folder).log[:2] == run.log[:2]
+    assert runs.open_run(folder).log[2]["loss"] == 1.5
     (folder / "run.json").write_text('{"recipe":')
     with pytest.raises(ValueError, match="run.json is damaged.*another run folder"):
         train(scenes, folder)
@@ -259,18 +269,15 @@ def test_more_epochs_than_the_schedule_has_are_refused(scenes, tmp_path, epochs)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_a_schedule_to_zero_resumes_within_its_slope_and_keeps_the_last_epoch(
-    scenes, tmp_path, precision
-):
+def test_a_schedule_to_zero_resumes_within_its_slope_and_keeps_the_last_epoch(scenes, tmp_path):
     recipe = dataclasses.replace(MODERN.with_epochs(2), depth=11, batch_size=60)
-    whole = train(scenes, tmp_path / "whole", recipe, precision)
+    whole = train(scenes, tmp_path / "whole", recipe, "float16")  # its state has a loss scale
     killed = killed_in_last_epoch(whole, tmp_path / "killed")
     resumed = train(scenes, killed, recipe, None)  # another GPU may be there by now
     assert_same(resumed, whole)
     assert whole.chosen["epoch"] == 2 and whole.checkpoint().is_file()
     assert whole.lines()[-1].endswith("saving model to cifar10_ResNet11v2_model.002.keras")
-    with pytest.raises(ValueError, match=f"with precision = {precision}, not float32"):
+    with pytest.raises(ValueError, match="with precision = float16, not float32"):
         train(scenes, killed, recipe, "float32")
 
 

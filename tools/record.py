@@ -1,4 +1,4 @@
-"""Train a recipe to be recorded, and record it: python -m tools.record {train,record,readme} --help"""
+"""Train a recipe, record it, and tell of it: python -m tools.record {train,record,readme}"""
 
 import argparse
 import csv
