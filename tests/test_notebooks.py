@@ -64,7 +64,9 @@ def test_size_format_and_ids():
         assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", each) for each in ids), path.name
 
 
-def test_short_cells(notebook):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_short_cells(path):
+    notebook = nbformat.read(path, as_version=4)
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
     assert statistics.median(lengths) <= 8
     ids = {cell["id"] for cell in notebook.cells}
