@@ -30,19 +30,19 @@ def use_style() -> None:
     """Set the course's style for every figure from here on."""
     plt.rcParams.update(STYLE)
     # Pictures dominate: as PNG the stored notebook would pass a megabyte.
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80, "subsampling": 0})
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 75, "subsampling": "4:2:2"})
 
 
-def picture(axis, image, title="", box=None, title_color="black", wrong=False) -> None:
+def picture(axis, image, title="", box=None, wrong=False) -> None:
     """Show one picture (H, W, 3) or map (H, W) without axes, with a box (x, y, w, h) in pixels.
 
     A wrong one gets a red frame, and a cross before its title.
     """
     axis.imshow(image, cmap="inferno")
     axis.set_axis_off()
-    title, title_color = (f"✗ {title}", "tab:red") if wrong else (title, title_color)
-    axis.set_title(title, fontsize=8, color=title_color, pad=3)
+    axis.set_title(f"✗ {title}" if wrong else title, fontsize=8, pad=3)
     if wrong:
+        axis.title.set_color("tab:red")
         frame = Rectangle((0, 0), 1, 1, transform=axis.transAxes, clip_on=False)
         frame.set(fill=False, ec="tab:red", lw=2)
         axis.add_patch(frame)
@@ -68,7 +68,6 @@ def pictures(
     columns=10,
     group=1,
     boxes=None,
-    title_colors=None,
     size=0.8,
     heading="",
     bar="",
@@ -83,7 +82,6 @@ def pictures(
         columns: pictures per row.
         group: so many neighbours stand close together.
         boxes: x, y, w, h in pixels, one per picture.
-        title_colors: one per picture.
         size: width of a picture, inches; 0.8 shows every pixel of 32 as two by two of the
             screen's, and whole multiples of it keep all pixels equally large.
         heading: of the whole figure.
@@ -95,13 +93,12 @@ def pictures(
         The figure; `figure.axes` holds the pictures in order.
     """
     titles = titles or [""] * len(images)
-    colors = title_colors or ["black"] * len(images)
     boxes = [None] * len(images) if boxes is None else boxes
     wrong = [False] * len(images) if wrong is None else wrong
     lines = [
         max(len(title.split("\n")) if title else 0 for title in titles[start : start + columns])
         for start in range(0, len(images), columns)
-    ]
+    ] or [0]  # no pictures: a heading alone
     left = 0.1 + max((0.08 * len(label) for label in rows), default=0)
     lefts = [
         i * (size + 0.06) + i // group * (0.14 if group > 1 else 0.0) + left for i in range(columns)
@@ -114,7 +111,7 @@ def pictures(
     for i, image in enumerate(images):
         place = (lefts[i % columns], height - tops[i // columns], size, size)
         axis = figure.add_axes(np.divide(place, (width, height, width, height)))
-        picture(axis, image, titles[i], boxes[i], colors[i], wrong[i])
+        picture(axis, image, titles[i], boxes[i], wrong[i])
     for label, top in zip(rows, tops):
         middle = (left - 0.06) / width, 1 - (top - size / 2) / height
         figure.text(*middle, label, ha="right", va="center", fontsize=9)
@@ -165,9 +162,9 @@ def residual_network():
         axis.add_patch(Rectangle(place, width, height, fc=color, ec="black", lw=1))
         axis.text(x, y, text, ha="center", va="center", fontsize=8.5)
 
-    def arrow(axis, start, end, style="arc3", **options):
-        options = {"arrowstyle": "-|>", "mutation_scale": 11, "color": "black", **options}
-        axis.add_patch(FancyArrowPatch(start, end, connectionstyle=style, **options))
+    def arrow(axis, start, end):
+        style = {"arrowstyle": "-|>", "mutation_scale": 11, "color": "black"}
+        axis.add_patch(FancyArrowPatch(start, end, **style))
 
     blue, green, sand = "#cfe2f3", "#d9ead3", "#fff2cc"
     above.text(0.0, 1.5, "A residual block", fontsize=10, weight="bold")
@@ -185,8 +182,8 @@ def residual_network():
     above.text(9.7, 0.5, "x + f(x)", ha="center", va="center", fontsize=11)
     above.plot([0.3, 0.3, 8.6], [0.5, 1.2, 1.2], color="black", lw=1)
     arrow(above, (8.6, 1.2), (8.6, 0.7))
-    above.text(4.5, 1.26, "the shortcut: x as it is (in the first block of a stage a 1x1 convolution, "
-               "since the shape changes)", ha="center", va="bottom", fontsize=8.5)  # fmt: skip
+    shortcut = "the shortcut: x as it is (in a stage's first block a 1x1 convolution: a new shape)"
+    above.text(4.5, 1.26, shortcut, ha="center", va="bottom", fontsize=8.5)
     parts = [
         ("pixels", "32x32x3", "white"), ("stem\n3x3", "32x32x16", blue),
         ("stage 1\n2 blocks", "32x32x64", sand), ("stage 2\n2 blocks", "16x16x128", sand),

@@ -1,4 +1,4 @@
-"""Assignment4B's exercises: the notebook's own solutions pass, wrong answers are told what is wrong."""
+"""Assignment4B's exercises: the notebook's solutions pass, wrong answers are told why."""
 
 import re
 
@@ -74,8 +74,8 @@ def sign_of_each(gradients, rate):
     return -rate * np.sum(np.sign(gradients), axis=0)
 
 
-CORRECT, BINS = GIVEN["correct"], np.minimum((10 * CONFIDENCE).astype(int), 9)
-GAPS = [CONFIDENCE[BINS == b].mean() - CORRECT[BINS == b].mean() for b in np.unique(BINS)]
+CORRECT, bins = GIVEN["correct"], np.minimum((10 * CONFIDENCE).astype(int), 9)
+GAPS = [CONFIDENCE[bins == b].mean() - CORRECT[bins == b].mean() for b in np.unique(bins)]
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,9 @@ def test_every_finding_is_listed(tmp_path, pictures):
         ("a.png", (("a.png", None),)),
         ("b (1).png", ()),
     ]
-    with pytest.raises(AnnotationError, match=r"b \(1\).png: no picture of this name .likewise c.png"):
+    with pytest.raises(
+        AnnotationError, match=r"b \(1\).png: no picture of this name .likewise c.png"
+    ):
         ex.write_voc(pictures, tmp_path / "v", {"a.png": (32, 32)})
     assert list(tmp_path.iterdir()) == []
 

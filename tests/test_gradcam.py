@@ -1,3 +1,4 @@
+import re
 from contextlib import contextmanager
 
 import cv2
@@ -32,6 +33,28 @@ def at(model, pictures, layer="features"):
         A, logits = part(pictures.astype(np.float32), training=False)
         score = tf.reduce_sum(tf.gather(logits, LABELS[: len(pictures)], batch_dims=1))
     return A.numpy(), logits.numpy(), tape.gradient(score, A).numpy()
+
+
+def by_tape(model, layer, images, labels):
+    """Grad-CAM by eager TensorFlow, of a flat functional model; a dense end loses its softmax."""
+    (features,) = (node.output for node in model.operations if node.name == layer)
+    end = model.layers[-1]
+    softmax = getattr(end, "activation", None) is keras.activations.softmax
+    A = tf.constant(keras.Model(model.input, features)(images, training=False))
+    head = keras.Model([model.input, features], end.input if softmax else end.output)
+    with tf.GradientTape() as tape:
+        tape.watch(A)
+        scores = head([tf.constant(images), A], training=False)
+        logits = scores @ end.kernel + end.bias if softmax else scores
+        score = tf.reduce_sum(tf.gather(logits, labels, batch_dims=1))
+    gradient = tape.gradient(score, A).numpy()
+    return relu(np.einsum("nhwk,nk->nhw", A, gradient.mean(axis=(1, 2))))
+
+
+def close(maps, expected):
+    """Within 1e-5 of the highest value, and there is one."""
+    peak = expected.max()
+    return maps.shape == expected.shape and 0 < peak and np.abs(maps - expected).max() < 1e-5 * peak
 
 
 def head_of(model):
@@ -94,10 +117,10 @@ def test_hirescam_and_layercam_at_the_features(model, explain, pictures):
 def test_definitions_where_the_gradient_varies(model, pictures, method):
     """At the last addition, before normalisation and ReLU, no two methods are the same."""
     name = "stage3_block1_add"
-    A, _, G = at(model, pictures, name)
-    if method == "gradcam++":  # made for A >= 0
+    if method in ("gradcam++", "xgradcam"):  # made for A >= 0
         name = "stage3_block1_c_relu"
-        A, logits, G = (each.astype(np.float64) for each in at(model, pictures, name))
+    A, logits, G = (each.astype(np.float64) for each in at(model, pictures, name))
+    if method == "gradcam++":
         # The paper's equations 12, 13, 15, 17 and 19, without their common factor exp(y).
         Y = np.exp(logits[np.arange(6), LABELS])[:, None, None, None]
         first, second, third = Y * G, Y * G**2, Y * G**3
@@ -105,6 +128,14 @@ def test_definitions_where_the_gradient_varies(model, pictures, method):
         alpha = np.divide(second, divisor, out=np.zeros_like(A), where=divisor != 0)
         weights = (alpha * relu(first)).sum(axis=(1, 2), keepdims=True)
         expected = relu((weights * A).sum(axis=-1)) / Y[..., 0]
+    elif method == "xgradcam":  # the paper's equations 7 and 8
+        total = A.sum(axis=(1, 2), keepdims=True)
+        share = np.divide(A, total, out=np.zeros_like(A), where=total != 0)
+        expected = relu(((share * G).sum(axis=(1, 2), keepdims=True) * A).sum(axis=-1))
+    elif method == "eigencam":  # the paper's equation 5, and the sign with more positive than not
+        right = [np.linalg.svd(each.reshape(64, -1))[2][0] for each in A]
+        projected = np.einsum("nhwk,nk->nhw", A, right)
+        expected = relu(projected * np.sign(projected.sum(axis=(1, 2), keepdims=True)))
     else:
         mean = G.mean(axis=(1, 2), keepdims=True)
         factor = {"gradcam": mean, "hirescam": G, "layercam": relu(G)}[method]
@@ -115,6 +146,21 @@ def test_definitions_where_the_gradient_varies(model, pictures, method):
     if method == "hirescam":
         other = gradcam.GradCAM(model, name)(pictures, LABELS)
         assert np.linalg.norm(maps - other) > 0.1 * np.linalg.norm(other)
+
+
+def test_xgradcam_at_the_features(explain, model, pictures):
+    """Where the gradient is the same everywhere, its weighted mean is its mean."""
+    maps = gradcam.GradCAM(model, method="xgradcam")(pictures, LABELS)
+    assert np.allclose(maps, explain(pictures, LABELS), rtol=0, atol=1e-6)
+
+
+def test_eigencam_knows_no_class_and_no_sign(model, pictures):
+    """After a ReLU the first singular vector has one sign: nothing of the map is cut off."""
+    A, _, _ = at(model, pictures)
+    maps = gradcam.GradCAM(model, method="eigencam")(pictures, LABELS)
+    assert np.array_equal(maps, gradcam.GradCAM(model, method="eigencam")(pictures, 7))
+    strongest = [np.linalg.norm(each.reshape(64, -1), ord=2) for each in A]
+    assert np.allclose(np.linalg.norm(maps, axis=(1, 2)), strongest, rtol=1e-5)
 
 
 def test_gradcam_plus_plus_against_numerical_derivatives():
@@ -202,6 +248,34 @@ def test_what_the_probabilities_leave_open_changes_the_logit_map_only(model, exp
     assert before[2].max() > 0 and np.allclose(before[2], after[2], rtol=0, atol=1e-6)
 
 
+def single_unit(*end):
+    unit = layers.Dense(1, name="unit", kernel_initializer=keras.initializers.HeNormal(4))
+    return chain([conv1(), conv2(), pool(), unit, *end])
+
+
+@pytest.mark.parametrize("end", [(), (layers.Activation("sigmoid"),), (keras.ops.sigmoid,)])
+def test_a_single_unit_stands_for_two_classes(end, small):
+    images, _ = small
+    model = single_unit(*end)
+    unit = model.get_layer("unit")
+    A, logits = keras.Model(model.input, [model.get_layer("conv2").output, unit.output])(images)
+    unit.bias.assign([-np.median(logits)])
+    logits = logits.numpy()[:, 0] - np.median(logits)
+    positive = np.array(logits > 0, int)
+    assert set(positive) == {0, 1}
+    if end:
+        assert np.array_equal(positive, model(images).numpy()[:, 0] > 0.5)
+
+    explain = gradcam.GradCAM(model)
+    evidence = np.einsum("nhwk,k->nhw", A, unit.kernel.numpy()[:, 0]) / 36
+    assert close(explain(images, 1), relu(evidence))
+    assert close(explain(images, 0), relu(-evidence))
+    assert np.array_equal(explain(images), explain(images, positive))
+    assert close(explain(images, 1, against=0), relu(2 * evidence))
+    with pytest.raises(ValueError, match="2 is out of range; there are 0 to 1"):
+        explain(images, 2)
+
+
 # Kinds of models: the same small network in many forms, its maps known from NumPy.
 
 SIDE = 12
@@ -286,6 +360,48 @@ class Subclassed(keras.Model):
         return tf.nn.softmax(self.tail(self.body(x)))
 
 
+def linear_conv2():
+    layer = conv2()
+    layer.activation = None
+    return layer
+
+
+def halves_added(x):
+    """As it was, by an operation."""
+    return x * 0.5 + x * 0.5
+
+
+class Block(layers.Layer):
+    def __init__(self, **kw):
+        super().__init__(**kw)
+        self.steps = [conv1(), linear_conv2()]
+
+    def call(self, x):
+        for step in self.steps:
+            x = step(x)
+        return tf.nn.relu(x)
+
+
+class WithOperations(keras.Model):
+    """Its last feature map is put out by no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.block, self.pool, self.dense = Block(name="block"), pool(), dense()
+
+    def call(self, x):
+        return self.dense(self.pool(halves_added(self.block(x))))
+
+
+class Compiled(WithOperations):
+    call = tf.function(WithOperations.call)
+
+
+class BlockAtTheEnd(WithOperations):
+    def call(self, x):
+        return self.dense(tf.reduce_mean(self.block(x), axis=(1, 2)))
+
+
 KINDS = {
     "functional, logits": lambda: functional(dense()),
     "functional, softmax layer": lambda: functional(dense(), layers.Activation("softmax")),
@@ -308,7 +424,26 @@ KINDS = {
     ]),
     "subclassed, not built": Subclassed,
     "subclassed, built by a call": lambda: called(Subclassed()),
+    "functional, ends in an operation": lambda: chain([
+        conv1(), linear_conv2(), keras.ops.relu, pool(), dense("softmax")
+    ]),
+    "functional, ends in a sum": lambda: chain([conv1(), conv2(), halves_added, pool(), dense()]),
+    "backbone that ends in a sum": lambda: chain([
+        chain([conv1(), conv2(), halves_added], name="backbone"), pool(), dense()
+    ]),
+    "subclassed, ends in a sum": WithOperations,
+    "subclassed, its call a tf.function": Compiled,
+    "subclassed, ends in a layer of layers": BlockAtTheEnd,
 }  # fmt: skip
+LAST = {  # the layer explained where it is not conv2
+    "functional, layer used twice": "relu",
+    "functional, ends in an operation": r"relu(_\d+)?",
+    "functional, ends in a sum": r"add(_\d+)?",
+    "backbone that ends in a sum": r"backbone/add(_\d+)?",
+    "subclassed, ends in a sum": "add",
+    "subclassed, its call a tf.function": "add",
+    "subclassed, ends in a layer of layers": "block",
+}
 
 
 @pytest.fixture(scope="module")
@@ -338,9 +473,10 @@ def test_every_kind_of_model(kind, small):
     model = KINDS[kind]()
     explain = gradcam.GradCAM(model)
     assert np.allclose(explain(images), expected, rtol=1e-6, atol=1e-6)
-    assert explain.layer.endswith("relu" if "twice" in kind else "conv2")
+    assert re.fullmatch(LAST.get(kind, "(.*/)?conv2"), explain.layer)
+    assert np.array_equal(gradcam.GradCAM(model, explain.layer)(images), explain(images))
     assert explain(images[:1]).shape == (1, SIDE // 2, SIDE // 2)
-    assert explain._maps.experimental_get_tracing_count() == 1
+    assert explain._compiled.experimental_get_tracing_count() == 1
     # The model works as before, for any batch.
     assert np.allclose(model(images).numpy()[:1], model.predict(images[:1], verbose=0), atol=1e-6)
     if isinstance(model, keras.Sequential):
@@ -353,7 +489,7 @@ def test_pictures_of_another_size(kind, small):
     assert explain(np.zeros((2, 12, 12, 3))).shape == (2, 6, 6)
     if "any" in kind:
         assert explain(np.zeros((2, 20, 32, 3))).shape == (2, 10, 16)
-        assert explain._maps.experimental_get_tracing_count() == 1
+        assert explain._compiled.experimental_get_tracing_count() == 1
     else:
         with pytest.raises(ValueError, match=r"the model wants \(None, 12, 12, 3\)"):
             explain(np.zeros((2, 20, 32, 3)))
@@ -373,6 +509,135 @@ def test_a_backbone_is_a_layer_too(small):
     images, expected = small
     explain = gradcam.GradCAM(KINDS["backbone in functional"](), "backbone")
     assert np.allclose(explain(images), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_operations_by_name(small):
+    """In a functional model by Keras' names, in a subclassed one after the layer around them."""
+    images, expected = small
+    model = KINDS["backbone that ends in a sum"]()
+    *_, product, total = (node.name for node in model.get_layer("backbone").operations)
+    for name in (total, f"backbone/{total}"):
+        explain = gradcam.GradCAM(model, name)
+        assert explain.layer == f"backbone/{total}"
+        assert np.allclose(explain(images), expected, rtol=1e-6, atol=1e-6)
+    assert np.allclose(gradcam.GradCAM(model, product)(images), expected / 2, atol=1e-6)
+    model = WithOperations()
+    explain = gradcam.GradCAM(model, "mul_1")
+    assert np.allclose(explain(images), expected / 2, atol=1e-6)
+    explain = gradcam.GradCAM(model, "BiasAdd")
+    assert explain(images).shape == (5, SIDE, SIDE) and explain.layer == "block/conv1/BiasAdd"
+    with pytest.raises(ValueError, match="several layers; .*/conv1/convolution, .*/conv2/convol"):
+        gradcam.GradCAM(model, "convolution")(images)
+
+
+# Heads: where the last map is
+
+
+def excited(x):
+    """Squeeze and excitation, with maps of 1x1."""
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Conv2D(5, 1, activation="sigmoid")(gate)
+    return layers.Multiply(name="excited")([x, gate])
+
+
+def attended(x):
+    """Attention over the places, put back in rows and columns."""
+    x = layers.Reshape((36, 5))(x)
+    x = layers.MultiHeadAttention(2, 4)(x, x)
+    return layers.Reshape((6, 6, 5), name="back")(x)
+
+
+def gaps(x):
+    """Two kinds of pooling of the same map."""
+    return layers.Concatenate()([pool()(x), layers.GlobalMaxPooling2D()(x)])
+
+
+def of_two_depths(x):
+    deeper = layers.Conv2D(5, 3, name="deeper")(x)
+    return layers.Concatenate()([pool()(x), layers.GlobalMaxPooling2D()(deeper)])
+
+
+ops = keras.ops
+HEADS = {
+    "max-pooling, flat": ("conv2", layers.MaxPooling2D, lambda: layers.Dropout(0.5)),
+    "average pooling, flat": ("conv2", lambda: layers.AveragePooling2D(3)),
+    "max-pooling by an operation": ("conv2", lambda: lambda x: ops.max_pool(x, 2)),
+    "pooled to 1x1, convolved": (
+        "conv2", lambda: layers.GlobalAveragePooling2D(keepdims=True), lambda: layers.Conv2D(7, 1)
+    ),
+    "convolved to 1x1": ("conv2", lambda: layers.Conv2D(7, 6)),
+    "mean and maximum": ("conv2", lambda: gaps),
+    "mean of rows, then of columns": ("conv2", lambda: lambda x: ops.mean(ops.mean(x, 1), 1)),
+    "mean of a sequence": (
+        "conv2", lambda: layers.Reshape((36, 5)), layers.GlobalAveragePooling1D
+    ),
+    "normalised after the mean": ("conv2", pool, layers.LayerNormalization),
+    "noise that rests": ("conv2", lambda: layers.SpatialDropout2D(0.5), layers.RandomFlip),
+    "two depths": ("deeper", lambda: of_two_depths),
+    "dense at every place": ("dense_5", lambda: layers.Dense(5, "silu", name="dense_5"), pool),
+    "squeeze and excitation": ("excited", lambda: excited, pool),
+    "attention": ("back", lambda: attended, pool),
+    "channels shuffled": (
+        "shuffled", lambda: layers.Reshape((6, 6, 5, 1)), lambda: layers.Permute((1, 2, 4, 3)),
+        lambda: layers.Reshape((6, 6, 5), name="shuffled"), pool,
+    ),
+    "enlarged": ("last", layers.UpSampling2D, lambda: layers.Conv2D(5, 3, name="last"), pool),
+    "groups, cut, padded": (
+        "last", lambda: layers.Conv2D(4, 1, groups=1), lambda: layers.Cropping2D(1),
+        lambda: layers.ZeroPadding2D(2), lambda: layers.Conv2D(4, 3, groups=2, name="last"), pool,
+    ),
+    "transposed convolution": ("last", lambda: layers.Conv2DTranspose(4, 3, 2, name="last"), pool),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_last_map_before_the_head(head, small):
+    images, _ = small
+    layer, *steps = HEADS[head]
+    keras.utils.set_random_seed(0)
+    model = chain([conv1(), conv2(), *(step() for step in steps), layers.Flatten(), dense()])
+    explain = gradcam.GradCAM(model)
+    assert explain.layer == layer
+    labels = [0, 1, 2, 3, 0]
+    assert close(explain(images, labels), by_tape(model, layer, images, labels))
+
+
+def test_maps_lie_as_the_picture_does(small):
+    """Height and width are followed through transpositions."""
+    images, _ = small
+    flipped = chain([
+        conv1(), layers.Permute((2, 1, 3), name="permuted"), conv2(), pool(), dense()
+    ])  # fmt: skip
+    maps = gradcam.GradCAM(flipped)(images, 1)
+    assert close(maps, by_tape(flipped, "conv2", images, [1] * 5).transpose(0, 2, 1))
+    maps = gradcam.GradCAM(flipped, "permuted")(images, 1)
+    assert np.array_equal(maps, gradcam.GradCAM(flipped, "conv1")(images, 1))
+    first = chain([
+        conv1(), conv2(), layers.Permute((3, 1, 2), name="first"), layers.Flatten(), dense()
+    ])  # fmt: skip
+    explain = gradcam.GradCAM(first)
+    assert explain.layer == "first"
+    assert close(explain(images, 1), by_tape(first, "conv2", images, [1] * 5))
+
+
+APPLICATIONS = {
+    "MobileNetV2": (64, "out_relu"), "EfficientNetB0": (64, "top_activation"),
+    "ResNet50V2": (64, "post_relu"), "DenseNet121": (64, "relu"), "VGG16": (32, "block5_conv3"),
+    "ConvNeXtTiny": (64, None),  # the last block's `x + y`, which Keras numbers anew every time
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_keras_applications(name):
+    side, layer = APPLICATIONS[name]
+    keras.utils.set_random_seed(0)
+    build = getattr(keras.applications, name)
+    model = build(weights=None, input_shape=(side, side, 3), classes=4)
+    images = np.random.default_rng(0).uniform(0, 255, (2, side, side, 3)).astype(np.float32)
+    explain = gradcam.GradCAM(model)
+    add, *_ = model.operations[-4:]  # then mean, normalisation, dense
+    assert explain.layer == (layer or add.name)
+    assert close(explain(images, [1, 2]), by_tape(model, explain.layer, images, [1, 2]))
 
 
 @pytest.mark.parametrize("policy, error", [("mixed_float16", 5e-3), ("mixed_bfloat16", 5e-2)])
@@ -429,7 +694,7 @@ def test_one_trace_for_every_batch_size_and_target(small, method):
         explain(images[:count])
         explain(images[:count].astype(np.uint8), np.zeros(count, int))
         explain(images[:count], 1, against=[2] * count)
-    assert explain._maps.experimental_get_tracing_count() == 1
+    assert explain._compiled.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize("method", gradcam.METHODS)
@@ -455,7 +720,7 @@ def test_no_pictures_give_no_maps(explain, labels):
 
 
 def test_unknown_method_lists_the_valid_ones(model):
-    valid = r"gradcam, gradcam\+\+, hirescam, layercam"
+    valid = r"gradcam, gradcam\+\+, hirescam, layercam, xgradcam, eigencam"
     with pytest.raises(ValueError, match=f"No method 'scorecam'; there are: {valid}"):
         gradcam.GradCAM(model, method="scorecam")
 
@@ -487,6 +752,7 @@ def test_layer_without_influence():
     "make, message",
     [
         (lambda: chain([layers.Flatten(), dense()]), "no layer with height and width"),
+        (lambda: chain([layers.MaxPooling2D(), layers.Flatten(), dense()]), "no layer with height"),
         (lambda: chain([conv1(), conv2()]), r"scores \(N, classes\), not \(None, 6, 6, 5\)"),
         (lambda: keras.Sequential([keras.Input((7,)), dense()]), r"pictures.*not \(None, 7\)"),
     ],
@@ -494,6 +760,69 @@ def test_layer_without_influence():
 def test_unsuitable_model(make, message):
     with pytest.raises(ValueError, match=message):
         gradcam.GradCAM(make())
+
+
+def transformer(x):
+    x = layers.Reshape((36, 5))(x)
+    x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(x, x)])
+    return layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))
+
+
+class InAFunction(Subclassed):
+    def call(self, x):
+        return tf.function(self.tail)(self.body(x))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [lambda: transformer],
+        [lambda: layers.Reshape((6, 30)), lambda: layers.LSTM(3)],
+        [lambda: layers.Reshape((36, 5)), lambda: layers.Conv1D(5, 3), layers.Flatten],
+    ],
+    ids=["transformer", "LSTM", "Conv1D"],
+)
+def test_a_sequence_needs_a_layer(steps, small):
+    """The last map is far from the scores, and nothing says that it is the one wanted."""
+    images, _ = small
+    keras.utils.set_random_seed(0)
+    model = chain([conv1(), conv2(), *(step() for step in steps), dense()])
+    with pytest.raises(ValueError, match=r"After 'conv2', \(None, 6, 6, 5\), .* layer='conv2'"):
+        gradcam.GradCAM(model)
+    labels = [0, 1, 2, 3, 0]
+    maps = gradcam.GradCAM(model, "conv2")(images, labels)
+    assert close(maps, by_tape(model, "conv2", images, labels))
+
+
+def test_a_function_hides_what_it_does(small):
+    model = InAFunction()
+    with pytest.raises(ValueError, match="After 'backbone/conv2', .* in a function that cannot be"):
+        gradcam.GradCAM(model)(small[0])
+    assert gradcam.GradCAM(model, "conv2")(small[0]).max() > 0
+
+
+def test_several_last_maps_need_a_layer(small):
+    branches = [layers.Conv2D(3, 3, name=name) for name in ("left", "right")]
+
+    def joined(x):
+        return layers.Concatenate()([layers.GlobalMaxPooling2D()(each(x)) for each in branches])
+
+    model = chain([conv1(), joined, dense()])
+    with pytest.raises(ValueError, match="several last maps: left, right. Name one as layer"):
+        gradcam.GradCAM(model)
+    maps = gradcam.GradCAM(model, "right")(small[0], 1)
+    assert close(maps, by_tape(model, "right", small[0], [1] * 5))
+
+
+@pytest.mark.parametrize("layer", [None, "maps"])
+@pytest.mark.parametrize("kind", [layers.Conv2D, layers.SeparableConv2D, layers.DepthwiseConv2D])
+def test_channels_first_is_refused(kind, layer):
+    size = {"depth_multiplier": 2} if kind is layers.DepthwiseConv2D else {"filters": 6}
+    x = inputs = keras.Input((3, SIDE, SIDE))
+    x = kind(kernel_size=3, data_format="channels_first", name="maps", **size)(x)
+    model = keras.Model(inputs, dense()(pool(data_format="channels_first")(x)))
+    with pytest.raises(ValueError, match="'maps' works with channels first.*channels_last"):
+        gradcam.GradCAM(model, layer)
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 3), (2, 32, 32, 1), (2, 32, 32), (2, 28, 28, 3), (0,)])
@@ -552,6 +881,21 @@ def test_normalised_maps_reach_one_and_zeros_stay_zeros():
     scaled = gradcam.normalise(maps)
     assert scaled[0].max() == 1 and scaled[0].min() == 0
     assert np.array_equal(scaled[1], np.zeros((8, 8)))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.int64, np.float16, np.float64])
+def test_maps_of_any_number_are_scaled_and_drawn(dtype, pictures):
+    """As the same numbers in float32."""
+    maps = (np.arange(64).reshape(1, 8, 8) * 1.5).astype(dtype)
+    plain = maps.astype(np.float32)
+    for common in (False, True):
+        scaled = gradcam.normalise(maps, common)
+        assert scaled.dtype in (np.float32, np.float64)
+        assert np.allclose(scaled, plain / plain.max(), rtol=1e-6)
+    assert np.array_equal(gradcam.upsample(maps, (32, 32)), gradcam.upsample(plain, (32, 32)))
+    levels = maps[0, :, :1] if dtype != np.float16 else np.linspace(0, 1, 8, dtype=dtype)[:, None]
+    drawn = gradcam.overlay(pictures[0, :8, :1], levels)
+    assert np.array_equal(drawn, gradcam.overlay(pictures[0, :8, :1], levels.astype(np.float32)))
 
 
 def test_common_scale_keeps_strength():

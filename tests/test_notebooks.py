@@ -34,7 +34,7 @@ def prose(path):
 
 
 def test_the_notebooks_are_there_and_nothing_else():
-    assert NOTEBOOKS and NOTEBOOKS == sorted(ROOT.glob("*.ipynb"))
+    assert NOTEBOOKS and sorted(ROOT.glob("*.ipynb")) == NOTEBOOKS
 
 
 def test_executed_top_to_bottom_without_errors(notebook):
@@ -91,7 +91,7 @@ def test_setup_cell_is_the_same_everywhere_and_needs_only_the_standard_library()
     }
     assert len(setups) == 1
     (setup,) = setups
-    assert len(setup.splitlines()) <= 35
+    assert len(setup.splitlines()) <= 33
     imported = re.findall(r"^(?:import|from) (.+?)(?: import .*)?$", setup, flags=re.MULTILINE)
     modules = {name.strip().split(".")[0] for line in imported for name in line.split(",")}
     assert modules == {"json", "os", "re", "subprocess", "sys", "pathlib", "urllib"}
@@ -175,7 +175,8 @@ def test_recorded_run_is_what_it_says(name):
     assert all(weight.dtype == "float32" for weight in network.weights)
     with open(ROOT / "saved_models/runs.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["recipe"] == name]
-    (row,) = (row for row in rows if (int(row["seed"]), int(row["epochs"])) == (run.info["seed"], len(run.log)))  # fmt: skip
+    of_this_run = str(run.info["seed"]), str(len(run.log))
+    (row,) = (row for row in rows if (row["seed"], row["epochs"]) == of_this_run)
     assert float(row["test_acc"]) == pytest.approx(run.info["scores"]["test_acc"], abs=1e-4)
 
 

@@ -230,7 +230,9 @@ def tell_augmentation(recipe, batches, rounds):
     """Table 2: augmentation alone, batch after batch, nothing trained."""
     layer, pixels = trainer_of(recipe, "float32").augment, tf.constant(first(128).x_train)
     compiled = bool(runtime.gpu_names())  # as Keras decides in fit
-    augment = tf.function(lambda: layer(pixels, training=True), jit_compile=compiled, autograph=False)
+    augment = tf.function(
+        lambda: layer(pixels, training=True), jit_compile=compiled, autograph=False
+    )
 
     def batch_arithmetic(count):
         for _ in range(count):
