@@ -69,8 +69,8 @@ def test_short_cells(path):
     notebook = nbformat.read(path, as_version=4)
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
     assert statistics.median(lengths) <= 8
-    ids = {cell["id"] for cell in notebook.cells}
-    assert len(ids) <= (90 if "annotate" in ids else 60)  # 4A is many small steps
+    if path.stem == "Assignment4B":  # what the assignment asked for, in one sitting
+        assert len(notebook.cells) <= 60
 
 
 def test_no_code_line_is_too_wide_to_read(notebook):
