@@ -1,11 +1,4 @@
-# make notebooks   execute the notebooks into build/          make lab       open them in JupyterLab
-# make test        pytest, and nbval over the notebooks       make lint      ruff over all code
-# make test-colab  the same with Colab's library versions     make test-jax  what also runs on JAX
-# make figures     refresh what is committed                  make badges    links of the Colab buttons
-# make reference RECIPE=course|reproduction|modern [SEED=0] [EPOCHS=50] [PRECISION=float32|bfloat16|float16]
-#                  train into runs/, going on where the run stopped, and score it
-# make record RUNS="runs/..."   store the median of scored runs in saved_models/
-# make bench       what a training step costs, on an idle machine
+# make help lists what there is to make.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,51 +10,53 @@ NOTEBOOKS := $(sort $(wildcard Assignment4*.ipynb))
 export JUPYTER_PREFER_ENV_PATH := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: notebooks lint test test-colab test-jax lab figures badges bench reference record clean
+.PHONY: help notebooks lint test test-colab test-jax lab figures badges bench reference record clean
 
-notebooks: $(VENV)/installed
+help:  ## these lines
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+notebooks: $(VENV)/installed  ## execute the notebooks into build/, to be opened in a browser
 	$(BIN)/python -m tools.execute $(NOTEBOOKS)
 
-lint: $(VENV)/installed-tests
+lint: $(VENV)/installed-tests  ## ruff over all code
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
 # One file at a time in each of two processes, the longest first; tests/conftest.py sets the rest.
-test: $(VENV)/installed-tests
+test: $(VENV)/installed-tests  ## pytest, and nbval over the notebooks
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=5 \
 		$(NOTEBOOKS) tests --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
-test-colab:
+test-colab:  ## the same with Colab's library versions, on Python 3.13
 	$(MAKE) test PYTHON=$(COLAB_PYTHON) VENV=.venv-colab CONSTRAINTS=tests/colab.txt
 
-test-jax: $(VENV)/installed-jax
+test-jax: $(VENV)/installed-jax  ## what also runs on JAX
 	$(BIN)/python -m pytest -q -m jax
 
-lab: $(VENV)/installed
+lab: $(VENV)/installed  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab
 
 # Needs CIFAR-10: downloaded by Keras, or an .npz named by CIFAR10_NPZ.
-figures: $(VENV)/installed
+figures: $(VENV)/installed  ## refresh what is committed: outputs, images, results in the README
 	COURSE_MODE=recorded $(BIN)/python -m tools.execute --in-place $(NOTEBOOKS)
 	cp build/gradcam_results.png images/gradcam_results.png
 	$(BIN)/python -m tools.record readme
 
-# After the repository moved: the buttons open the notebooks at its new place.
-badges: $(VENV)/installed
+badges: $(VENV)/installed  ## after a move: the Colab buttons open the notebooks at their new place
 	$(BIN)/python -m tools.badges
 
 # These need CIFAR-10 too. KERAS_BACKEND=jax trains with JAX, if that is installed.
-reference: $(VENV)/installed
+reference: $(VENV)/installed  ## train RECIPE=course|reproduction|modern [SEED EPOCHS PRECISION] into runs/
 	$(BIN)/python -m tools.record train "$(RECIPE)" $(if $(SEED),--seed=$(SEED)) \
 		$(if $(EPOCHS),--epochs=$(EPOCHS)) $(if $(PRECISION),--precision=$(PRECISION))
 
-record: $(VENV)/installed
+record: $(VENV)/installed  ## store the median of scored RUNS="runs/..." in saved_models/
 	$(BIN)/python -m tools.record record $(RUNS)
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed  ## what a training step costs; a quarter of an hour on two idle cores
 	$(BIN)/python -m tests.benchmarks.training
 
-clean:
+clean:  ## remove the virtual environments and build/
 	rm -rf $(VENV) .venv-colab build
 
 $(VENV)/installed: requirements.txt $(CONSTRAINTS)

@@ -148,7 +148,7 @@ def load_picture(path) -> np.ndarray:
             image = ImageOps.exif_transpose(image).convert("RGB")
     except Exception as error:  # every format has its own
         raise ValueError(
-            f"{path.name} cannot be decoded as a picture ({error}). Save it anew as PNG or JPEG, "
+            f"{path.name} cannot be decoded as a picture ({error}). Save it as PNG or JPEG, "
             "with 8 bits per colour and no larger than a camera makes it."
         ) from error
     return np.asarray(ImageOps.fit(image, (32, 32), Image.Resampling.BOX))

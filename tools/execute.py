@@ -29,8 +29,11 @@ class _Client(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-def execute(path: Path, in_place: bool) -> None:
+def execute(path: Path, in_place: bool) -> str:
     """Execute one notebook from the repository's root, top to bottom.
+
+    Returns:
+        What it showed: "CIFAR-10", or "synthetic pictures" where its banner says so.
 
     Raises:
         CellExecutionError: a cell failed; the copy in build/ shows it, the notebook is unchanged.
@@ -66,6 +69,8 @@ def execute(path: Path, in_place: bool) -> None:
             html, _ = HTMLExporter().from_notebook_node(notebook)
             _write(BUILD / f"{path.stem}.html", html)
     print(f"{path.name}: done in {time.monotonic() - started:.0f}s")
+    outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    return "synthetic pictures" if "SYNTHETIC" in str(outputs) else "CIFAR-10"
 
 
 def _write(path: Path, text: str) -> None:
@@ -81,15 +86,16 @@ def main() -> None:
     )
     parser.add_argument("notebooks", nargs="+", type=Path)
     arguments = parser.parse_args()
+    shown = {}
     for path in arguments.notebooks:
         try:
-            execute(path, arguments.in_place)
+            shown[path] = execute(path, arguments.in_place)
         except (CellExecutionError, OSError, ValueError) as error:
             sys.exit(f"{path.name} stopped:\n{error}")
     if not arguments.in_place:
         print("\nOpen these in a browser:")
-        for path in arguments.notebooks:
-            print(f"  build/{path.stem}.html   (notebook: build/{path.name})")
+        for path, pictures in shown.items():
+            print(f"  build/{path.stem}.html   {pictures} (notebook: build/{path.name})")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,7 @@ from helpers.files import ROOT, replacing, write_text
 from helpers.recipes import RECIPES, plan
 from helpers.runtime import RECORDED
 
-LOGGED = (
-    "reproduction",
-    "course",
-    "modern",
-)  # the first of them that is recorded has its log shown
+LOGGED = ("reproduction", "modern")  # the first of them that is recorded has its log shown
 COLUMNS = (
     "recipe", "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds",
     "precision", "device", "backend", "data",
