@@ -505,7 +505,7 @@ GRAD_CAM = [
 ]
 
 TRUST = [
-    Case("a mosaic of one class", ValueError, "classes (6,)", "two classes at least",
+    Case("a mosaic of one class", ValueError, "classes (6,)", "four classes at least",
          lambda d: call(trust.mosaics, d.pictures, one_map(True).repeat(6, 0), np.zeros(6, int))),
     Case("a network that forgot a class", ValueError, "predict gave (6, 2)", "(n, classes) is need",
          lambda d: call(trust.faithfulness, lambda x: np.ones((len(x), 2)), d.pictures,
