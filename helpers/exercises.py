@@ -335,7 +335,7 @@ def _rgb(answer):
 
 place = Exercise(
     _place,
-    "np.unravel_index(raw[70].argmax(), (8, 8)) gives the place (i, j); the text above says around "
+    "np.unravel_index(account.argmax(), (8, 8)) gives the place (i, j); the text above says around "
     "which pixel its window lies.",
 )
 shrink = Exercise(

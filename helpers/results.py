@@ -48,9 +48,9 @@ def table(saved: Path = RECORDED) -> str:
     Behind ± stands the sampling deviation, behind sd the deviation between seeds, in points.
     """
     lines = [
-        "| recipe | trains on | epochs | seeds | validation | test | mirror averaged | hours |",
+        "| recipe | trains on | epochs | seed | validation | test | mirror averaged | hours |",
         "|---|---|---|---|---|---|---|---|",
-        "| the assignment | 50,000; the test pictures choose | 50 | 1 | "
+        "| the assignment | 50,000; the test pictures choose | 50 | unknown | "
         f"| {of_log(read_log(saved / 'assignment/training_log.csv'))} | | |",
     ]
     for kind, rows in itertools.groupby(recorded_runs(saved), _kind):
