@@ -64,9 +64,7 @@ class Trainer:
             self.in_training = build(recipe.as_dict(), batch_norm=batch_norm)
             optimizer = optimizers.make(recipe, rates)
             self.training_model = self._to_logits(self.in_training, self.augment, optimizer)
-            optimizer = (
-                self.training_model.optimizer
-            )  # with a loss scale around it, if 16 bits need one
+            optimizer = self.training_model.optimizer  # in a loss scale, if 16 bits need one
             optimizer.build(self.training_model.trainable_variables)
         self.network = build(recipe.as_dict())
         self.network.optimizer = None  # Keras' TensorBoard asks every model for it
