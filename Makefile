@@ -25,7 +25,8 @@ lint: $(VENV)/installed-tests  ## ruff over all code
 # One file at a time in each of two processes, the longest first; tests/conftest.py sets the rest.
 test: $(VENV)/installed-tests  ## pytest, and nbval over the notebooks
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=5 \
-		$(NOTEBOOKS) tests --nbval-lax --nbval-current-env --nbval-cell-timeout=300
+		$(NOTEBOOKS) tests --nbval-lax --nbval-current-env \
+		--nbval-cell-timeout=1200 --nbval-kernel-startup-timeout=600
 
 test-colab:  ## the same with Colab's library versions, on Python 3.13
 	$(MAKE) test PYTHON=$(COLAB_PYTHON) VENV=.venv-colab CONSTRAINTS=tests/colab.txt

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import tempfile
+import uuid
 
 # Of this process, of the notebooks' kernels, and of every process that a test starts.
 os.environ |= {
@@ -14,8 +16,10 @@ os.environ |= {
 }
 
 import hypothesis
+import nbval.kernel
 import numpy as np
 import pytest
+from jupyter_client.manager import KernelManager
 
 from helpers import data
 
@@ -23,29 +27,56 @@ hypothesis.settings.register_profile("same every time", derandomize=True, deadli
 hypothesis.settings.load_profile("same every time")
 
 
+def kernel_manager(**options):
+    """Of nbval's kernels: reached through files, not ports that others may take meanwhile."""
+    connection = f"{tempfile.gettempdir()}/kernel-{uuid.uuid4()}.json"
+    return KernelManager(transport="ipc", connection_file=connection, **options)
+
+
+nbval.kernel.KernelManager = kernel_manager
+
 # make test runs two files at a time: those that take longest go first.
 LONG = (
+    "test_gradcam.py",
     "Assignment4B.ipynb",
     "Assignment4C.ipynb",
     "test_training.py",
     "test_disconnect.py",
-    "test_devices.py",
-    "test_gradcam.py",
-    "test_interrupt.py",
     "test_trust.py",
-    "test_bad_input.py",
+    "test_devices.py",
+    "test_interrupt.py",
     "test_record.py",
+    "test_bad_input.py",
+    "test_setup_cell.py",
     "test_annotator_browser.py",
+    "test_own_annotations.py",
+    "test_annotations.py",
+    "test_colab.py",
+    "test_layout.py",
 )
 
 
+@pytest.hookimpl(trylast=True)  # after plugins that shuffle
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    def place(item):
+        rank = LONG.index(item.path.name) if item.path.name in LONG else len(LONG)
+        return rank, getattr(item, "cell_num", 0)  # a notebook's cells stay in order
+
+    items.sort(key=place)
+    for item in items:
+        item.output_timeout = 60  # nbval's 5 seconds for an output are few on a busy machine
 
 
 def pytest_collection_finish():
     if tensorflow := sys.modules.get("tensorflow"):  # what XLA compiles asks TensorFlow
         tensorflow.config.experimental.enable_tensor_float_32_execution(False)
+
+
+@pytest.fixture
+def sockets():
+    """A folder for the sockets of a kernel; its path is short, as their names must be."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ annotate(dict.fromkeys(names, scene), schema, "via_export_csv.csv")
 
 
 @pytest.fixture
-def lab(tmp_path):
+def lab(tmp_path, sockets):
     """Address of a JupyterLab, reachable from this machine only, that serves a notebook."""
     cells = [nbformat.v4.new_code_cell(CELL.strip())]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -68,33 +68,34 @@ def lab(tmp_path):
         "PYTHONPATH": str(ROOT),
         "JUPYTER_TOKEN": token,
         "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
-        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+        "JUPYTER_RUNTIME_DIR": sockets,
         "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     command += ["--port=0", "--ServerApp.ip=127.0.0.1"]  # the server chooses, and writes it down
+    command += ["--KernelManager.transport=ipc"]
     with open(tmp_path / "server.log", "w") as log:
         server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
-        address = _address(server, tmp_path)
+        address = _address(server, sockets, tmp_path / "server.log")
         yield f"{address}lab/tree/annotate.ipynb?token={token}"
     finally:
         server.terminate()  # ends its kernels, too
-        server.wait(30)
+        server.wait()
 
 
-def _address(server, folder, seconds=120):
+def _address(server, folder, log):
     """The address of the server, once it answers."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 600
     while time.monotonic() < end and server.poll() is None:
         try:
-            about = json.loads((folder / f"runtime/jpserver-{server.pid}.json").read_text())
-            urllib.request.urlopen(f"{about['url']}api?token={about['token']}", timeout=5).close()
+            about = json.loads(Path(folder, f"jpserver-{server.pid}.json").read_text())
+            urllib.request.urlopen(f"{about['url']}api?token={about['token']}", timeout=60).close()
             return about["url"]
         except (OSError, ValueError):  # not yet, or half written
             time.sleep(0.3)
-    pytest.fail(f"JupyterLab did not start:\n{(folder / 'server.log').read_text()[-2000:]}")
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def page(lab, tmp_path):
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = driver.chromium.launch(executable_path=BROWSER, args=flags)
         page = browser.new_page(viewport={"width": 1300, "height": 900})
-        page.set_default_timeout(60_000)  # milliseconds
+        page.set_default_timeout(600_000)  # milliseconds
         page.goto(lab)
         page.get_by_text("| Idle").wait_for()  # before, JupyterLab drops what it is told to run
         page.locator(".jp-Cell .cm-content").first.click()

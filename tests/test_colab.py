@@ -4,7 +4,6 @@ import copy
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
@@ -121,7 +120,7 @@ def test_widgets_of_other_packages_are_allowed_before_one_is_shown(in_colab, tmp
     assert set(calls()) == {"enable_custom_widget_manager"}  # ipywidgets 8 asks too
 
 
-def execute_alone(name, folder, colab_python, times):
+def execute_alone(name, folder, colab_python, sockets, times):
     """Execute a notebook alone in an empty folder, every code cell `times` times in one kernel."""
     course = folder / "github"
     for part in ("helpers", "images/annotations", "saved_models"):
@@ -144,21 +143,18 @@ def execute_alone(name, folder, colab_python, times):
         del cell["id"]
     content = folder / "alone"
     content.mkdir()
-    with (
-        tempfile.TemporaryDirectory() as sockets,  # a short path, as their names must be
-        session_server(opened_from("someone/course/blob/main")) as address,
-    ):
+    with session_server(opened_from("someone/course/blob/main")) as address:
         connection = f"{sockets}/kernel-1234.json"
         kernel = AsyncKernelManager(connection_file=connection, transport="ipc")
         client = NotebookClient(
-            notebook, kernel, timeout=600, resources={"metadata": {"path": str(content)}}
+            notebook, kernel, timeout=1200, resources={"metadata": {"path": str(content)}}
         )
         client.execute(env={**environment, **address})
     return content, notebook.cells
 
 
-def test_lone_notebook_runs_in_colab_every_cell_twice(colab_python, tmp_path):
-    content, cells = execute_alone("Assignment4A.ipynb", tmp_path, colab_python, times=2)
+def test_lone_notebook_runs_in_colab_every_cell_twice(colab_python, tmp_path, sockets):
+    content, cells = execute_alone("Assignment4A.ipynb", tmp_path, colab_python, sockets, times=2)
     assert {path.name for path in content.iterdir()} <= {"course", "build"}
     printed = [
         "".join(output.text for output in cell.outputs if output.output_type == "stream")

@@ -14,11 +14,14 @@ from helpers import data, runs, training
 from helpers.files import ROOT
 from helpers.recipes import QUICK
 
-RECIPE = dataclasses.replace(QUICK, epochs=3, batch_size=20, shift=0.1, erase=0.5)
+RECIPE = dataclasses.replace(QUICK, epochs=3, batch_size=10, shift=0.1, erase=0.5)
 
 
 def train(folder):
-    training.train(RECIPE, data.synthetic(train=200, test=50), folder, precision="bfloat16")
+    """On twenty pictures: most machines have no instructions for bfloat16."""
+    scenes = data.synthetic(train=200, test=50)
+    few = dataclasses.replace(scenes, x_train=scenes.x_train[::9], y_train=scenes.y_train[::9])
+    training.train(RECIPE, few, folder, precision="bfloat16")
 
 
 def die_in(name):

@@ -14,7 +14,7 @@ CELLS = {
 # A few pictures, and a second epoch that waits in its third batch the first time it is trained.
 PREPARE = """
 import functools, time
-data.synthetic = functools.partial(data.synthetic, 400, 50)
+data.synthetic = functools.partial(data.synthetic, 100, 50)
 
 class Waiting(training._Progress):
     waits = True
@@ -23,14 +23,14 @@ class Waiting(training._Progress):
         if Waiting.waits and self.title == "Epoch 2/4" and batch == 2:
             Waiting.waits = False
             print("in the second epoch", flush=True)
-            time.sleep(300)
+            time.sleep(1200)
 
 training._Progress = Waiting
 """
 
 
-def test_an_interrupted_training_cell_goes_on_when_run_again():
-    manager = KernelManager(transport="ipc")  # no port that another process might take
+def test_an_interrupted_training_cell_goes_on_when_run_again(sockets):
+    manager = KernelManager(transport="ipc", connection_file=f"{sockets}/kernel.json")
     manager.start_kernel(cwd=str(ROOT))
     client = manager.client()
     printed = []
@@ -42,11 +42,11 @@ def test_an_interrupted_training_cell_goes_on_when_run_again():
             if interrupt and "in the second epoch" in text:
                 manager.interrupt_kernel()
 
-        return client.execute_interactive(code, output_hook=watch, timeout=300)["content"]
+        return client.execute_interactive(code, output_hook=watch, timeout=1200)["content"]
 
     try:
         client.start_channels()
-        client.wait_for_ready(timeout=300)
+        client.wait_for_ready(timeout=1200)
         for cell in ("setup", "imports", "configuration"):
             assert run(CELLS[cell])["status"] == "ok", cell
         assert run(PREPARE)["status"] == "ok"

@@ -42,7 +42,7 @@ def run(folder, *cells, before=COLAB, **environment):
     """Run cells one after the other in one kernel; what it printed, and its last line of stderr."""
     result = subprocess.run(
         [sys.executable, "-c", before + "\n".join(cells), "-f", "kernel-1234.json"], cwd=folder,
-        env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
+        env={**os.environ, **environment}, capture_output=True, text=True,
     )  # fmt: skip
     return result.stdout, result.stderr.strip().splitlines()[-1:]
 

@@ -444,7 +444,8 @@ def test_bad_cascades_are_refused(network, pictures, labels):
 def trained(tmp_path_factory):
     """A network of some 20 seconds: half of the quick mode's pictures, half of its epochs."""
     scenes = data.synthetic(train=1200, test=300)
-    run = training.train(QUICK, scenes, tmp_path_factory.mktemp("run"), epochs=2)
+    folder = tmp_path_factory.mktemp("run")
+    run = training.train(QUICK, scenes, folder, epochs=2, precision="float32")
     return run.network(), scenes, run.folder
 
 
