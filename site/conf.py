@@ -1,0 +1,47 @@
+"""How Sphinx turns the stored notebooks and the README into pages; tools/site.py calls it."""
+
+from operator import methodcaller
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
+project = "From raw pictures to explanations you can check"
+extensions = ["myst_nb"]
+exclude_patterns = ["README.md"]  # its parts are included
+
+nb_execution_mode = "off"
+nb_render_markdown_format = "myst"  # tables, too
+nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
+nb_ipywidgets_js = {}  # a view without its kernel is an empty box
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+myst_heading_slug_func = methodcaller("replace", " ", "-")  # the anchors that Jupyter gives
+
+html_theme = "furo"
+html_title = project
+html_static_path = ["style.css"]
+html_css_files = ["style.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_show_copyright = False
+html_use_index = False
+html_math_renderer = "mathml"
+
+
+def formula(translator, node):
+    """Write a formula as MathML, which browsers draw themselves: no script, no font to fetch."""
+    block = isinstance(node, nodes.math_block)
+    translator.body.append(tex2mathml(node.astext(), as_block=block))
+    raise nodes.SkipNode
+
+
+def words_for_badges(app, doctree):
+    """A button drawn by another host becomes its alternative text; style.css draws the button."""
+    for image in list(doctree.findall(nodes.image)):
+        if "://" in image["uri"]:
+            image.replace_self(nodes.inline("", image["alt"], classes=["badge"]))
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", (formula, None), (formula, None))
+    app.connect("doctree-read", words_for_badges)
