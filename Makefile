@@ -10,7 +10,7 @@ NOTEBOOKS := $(sort $(wildcard Assignment4*.ipynb))
 export JUPYTER_PREFER_ENV_PATH := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help notebooks lint test test-colab test-jax lab figures badges bench reference record clean
+.PHONY: help notebooks lint test test-colab test-jax test-site lab site figures badges bench reference record clean
 
 help:  ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -34,8 +34,14 @@ test-colab:  ## the same with Colab's library versions, on Python 3.13
 test-jax: $(VENV)/installed-jax  ## what also runs on JAX
 	$(BIN)/python -m pytest -q -m jax
 
+test-site: $(VENV)/installed-site  ## the site in a browser
+	$(BIN)/python -m pytest -q -m site
+
 lab: $(VENV)/installed  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab
+
+site: $(VENV)/installed-site  ## static pages from the stored notebooks, in build/site/
+	$(BIN)/python -m tools.site
 
 # Needs CIFAR-10: downloaded by Keras, or an .npz named by CIFAR10_NPZ.
 figures: $(VENV)/installed  ## refresh what is committed: outputs, images, results in the README
@@ -72,4 +78,8 @@ $(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
 
 $(VENV)/installed-jax: $(VENV)/installed-tests tests/requirements-jax.txt
 	$(PIP) -r tests/requirements-jax.txt
+	touch $@
+
+$(VENV)/installed-site: $(VENV)/installed-tests site/requirements.txt
+	$(PIP) -r site/requirements.txt
 	touch $@

@@ -42,6 +42,12 @@ def words_for_badges(app, doctree):
             image.replace_self(nodes.inline("", image["alt"], classes=["badge"]))
 
 
+def no_icon(app, pagename, templatename, context, doctree):
+    """Browsers ask for /favicon.ico, and log an error, unless the page names an icon."""
+    context["metatags"] = context.get("metatags", "") + '<link rel="icon" href="data:,">'
+
+
 def setup(app):
     app.add_html_math_renderer("mathml", (formula, None), (formula, None))
     app.connect("doctree-read", words_for_badges)
+    app.connect("html-page-context", no_icon)

@@ -3,7 +3,6 @@
 Nothing is executed. FOLDER, build/site unless named, is replaced once all pages are built.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -43,16 +42,15 @@ def prepared(path: Path) -> str:
 
 
 def build(folder: Path) -> None:
-    """Build into a folder beside `folder`, which takes its place where Sphinx has no warning.
+    """Build into a folder near `folder`, which takes its place where Sphinx has no warning.
 
     Raises:
         ValueError: a notebook is not as it should be, or Sphinx has a warning.
     """
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    pages = folder.with_name(f".{os.getpid()}_{folder.name}")
-    with tempfile.TemporaryDirectory() as temporary:
-        sources = Path(temporary, "sources")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".site_") as temporary:
+        sources, pages = Path(temporary, "sources"), Path(temporary, "pages")
         shutil.copytree(ROOT / "images", sources / "images")
         for page in ("README.md", "site/index.md"):
             shutil.copy(ROOT / page, sources)
@@ -60,13 +58,11 @@ def build(folder: Path) -> None:
             (sources / path.name).write_text(prepared(path), encoding="utf-8")
         command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
         command += ["-c", ROOT / "site", "-d", Path(temporary, "doctrees"), sources, pages]
-        try:
-            if subprocess.run(command).returncode:
-                raise ValueError(f"Sphinx has warnings (above); {folder} is as it was before.")
-            shutil.rmtree(folder, ignore_errors=True)
-            pages.rename(folder)
-        finally:
-            shutil.rmtree(pages, ignore_errors=True)
+        if subprocess.run(command).returncode:
+            raise ValueError(f"Sphinx has warnings (above); {folder} is as it was before.")
+        if folder.exists():
+            folder.rename(Path(temporary, "before"))
+        pages.rename(folder)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,224 @@
+"""The site as a reader meets it: built once, served on this machine, opened in Chromium."""
+
+import functools
+import http.server
+import shutil
+import threading
+from urllib.parse import urldefrag
+
+import nbformat
+import pytest
+
+pytest.importorskip("myst_nb", reason="myst-nb is not installed")
+pytest.importorskip("furo", reason="furo is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from helpers.files import ROOT
+from tools import site
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+pytestmark = [
+    pytest.mark.site,
+    pytest.mark.skipif(BROWSER is None, reason=f"found none of {', '.join(BROWSERS)}"),
+]
+PAGES = ["index", *sorted(path.stem for path in ROOT.glob("Assignment4*.ipynb"))]
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Where the site is served, from this machine only."""
+    folder = tmp_path_factory.mktemp("built") / "site"
+    site.build(folder)
+    handler = functools.partial(Handler, directory=folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = driver.chromium.launch(executable_path=BROWSER, args=flags)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@pytest.fixture
+def show(address, browser):
+    """Open a page; afterwards, nothing was fetched elsewhere and nothing was complained about."""
+    opened, complaints = [], []
+
+    def complain(message):
+        if message.type in ("error", "warning"):
+            complaints.append(message.text)
+
+    def note(request):
+        if not request.url.startswith((address, "data:")):
+            complaints.append(request.url)
+
+    def show(name, **options):
+        page = browser.new_page(**options)
+        opened.append(page)
+        page.on("console", complain)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", note)
+        page.goto(f"{address}{name}.html")
+        return page
+
+    yield show
+    for page in opened:
+        page.close()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pictures_and_links(show, address, name):
+    page = show(name)
+    images = page.locator("article img")
+    assert images.count()
+    for image in images.all():
+        image.scroll_into_view_if_needed()
+        image.evaluate("image => image.decode()")  # fails where the picture is broken
+        assert image.get_attribute("alt")
+    anchors = {}  # {address of a page: the ids in it}
+    links = page.evaluate("[...document.querySelectorAll('a[href]')].map(link => link.href)")
+    for link in sorted(link for link in set(links) if link.startswith(address)):
+        target, anchor = urldefrag(link)
+        if target not in anchors:
+            answer = page.request.get(target)
+            assert answer.ok, link
+            script = "html => [...new DOMParser().parseFromString(html, 'text/html')"
+            script += ".querySelectorAll('[id]')].map(each => each.id)"
+            anchors[target] = page.evaluate(script, answer.text())
+        assert not anchor or anchor in anchors[target], link
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_fits_a_telephone_and_a_desk(show, name):
+    page = show(name)
+    for width in (390, 1320, 1400):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def luminance(color):
+    """Relative luminance of a CSS rgb(...), as WCAG 2 defines it."""
+    rgb = [int(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
+
+
+INK = """() => [...document.querySelectorAll('article *')].filter(
+    each => each.checkVisibility() && [...each.childNodes].some(
+        node => node.nodeType === Node.TEXT_NODE && node.textContent.trim())
+).map(each => {
+    let ground = each;
+    while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)' && ground.parentElement)
+        ground = ground.parentElement;
+    return [getComputedStyle(each).color, getComputedStyle(ground).backgroundColor]
+})"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_text_stands_out(show, name, scheme):
+    page = show(name, color_scheme=scheme)
+    dark = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor")) < 0.1
+    assert dark == (scheme == "dark")
+    for color, ground in set(map(tuple, page.evaluate(INK))):
+        assert not ground.startswith("rgba"), ground  # else one would have to mix
+        low, high = sorted([luminance(color), luminance(ground)])
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (color, ground)  # WCAG 2, level AA
+    grounds = "[...document.querySelectorAll('article img')].map("
+    grounds += "image => getComputedStyle(image).backgroundColor)"
+    assert set(page.evaluate(grounds)) == {"rgb(255, 255, 255)"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_keyboard(show, name):
+    page = show(name)
+    page.keyboard.press("Tab")
+    focus = "document.activeElement"
+    assert page.evaluate(f"{focus}.textContent") == "Skip to content"
+    seen = set()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate(f"{focus}.matches('a[href]')"):
+            seen.add(page.evaluate(f"{focus}.href"))
+            assert page.evaluate(f"getComputedStyle({focus}).outlineStyle") != "none"
+    assert len(seen) > 3
+
+
+def test_solutions_forms_and_widgets(show):
+    page = show("Assignment4A")
+    solution = page.locator("details", has=page.get_by_text("Solution", exact=True)).first
+    code = solution.locator("pre")
+    assert not code.is_visible()
+    solution.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert code.is_visible()
+    form = page.locator("details", has=page.get_by_text("Find the helpers", exact=True))
+    assert not form.locator("pre").is_visible()
+    for name in ("Assignment4A", "Assignment4C"):
+        assert show(name).get_by_text("Controls stand here while the notebook is running").count()
+
+
+def test_results_and_formulas(show):
+    page = show("index")
+    assert page.get_by_text("best epoch of 50").count() == 1
+    assert page.locator("table", has_text="mirror averaged").locator("tbody tr").count() >= 3
+    assert page.get_by_role("link", name="Open In Colab").count() == len(PAGES) - 1
+    assert show("Assignment4B").locator("math").count() > 3
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_print(show, name):
+    page = show(name)
+    page.emulate_media(media="print")
+    for part in (".sidebar-drawer", ".toc-drawer", ".mobile-header", ".related-pages"):
+        assert not page.locator(part).is_visible()
+    assert page.locator("h1").first.is_visible()
+    assert page.pdf().startswith(b"%PDF-")
+
+
+@pytest.mark.parametrize("damage", ["no JSON", "no outputs", "broken link"])
+def test_a_bad_notebook_leaves_the_site_as_it_was(tmp_path, monkeypatch, damage):
+    course = tmp_path / "course"
+    course.mkdir()
+    for folder in ("images", "site"):
+        shutil.copytree(ROOT / folder, course / folder)
+    for path in (ROOT / "README.md", *ROOT.glob("Assignment4*.ipynb")):
+        shutil.copy(path, course)
+    notebook = course / "Assignment4A.ipynb"
+    if damage == "no JSON":
+        notebook.write_text("{")
+    else:
+        content = nbformat.read(notebook, as_version=4)
+        if damage == "broken link":
+            content.cells[0].source += "\n\n[nowhere](#Nowhere)"
+        else:
+            next(cell for cell in content.cells if cell.cell_type == "code").execution_count = None
+        nbformat.write(content, notebook)
+    monkeypatch.setattr(site, "ROOT", course)
+    built = tmp_path / "built/site"
+    built.mkdir(parents=True)
+    (built / "index.html").write_text("as it was")
+    with pytest.raises(ValueError, match="Assignment4A.ipynb|Sphinx"):
+        site.build(built)
+    assert (built / "index.html").read_text() == "as it was"
+    assert list(built.parent.iterdir()) == [built]
