@@ -20,9 +20,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from helpers.files import abandoned, replacing
+
 CLASS_NAMES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"  # where Keras looks
 ARCHIVE_BYTES = 170_498_071
+ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+SILENCE = 30  # seconds without a byte after which a download is given up
 THREE_WAYS = (
     "Three ways to get pictures: DATA = 'cifar10' downloads 163 MB once; DATA, or the environment "
     "variable CIFAR10_NPZ, names an .npz with x_train, y_train, x_test, y_test; "
@@ -183,18 +187,17 @@ def _arrange(x_train, y_train, x_test, y_test, source, class_names=CLASS_NAMES, 
 
 def on_disk() -> bool:
     """Whether `load("cifar10")` needs no network: CIFAR10_NPZ is set, or Keras has the archive."""
-    return bool(os.environ.get("CIFAR10_NPZ")) or any(map(_is_whole, _archives()))
+    return bool(os.environ.get("CIFAR10_NPZ")) or _is_whole(_archive())
 
 
 def host_answers(seconds: float = 5) -> bool:
-    """Whether the host of CIFAR-10 offers the archive within that time."""
+    """Whether the host of CIFAR-10, or the proxy before it, offers the archive within that time."""
     answers = []
 
     def ask():
         request = urllib.request.Request(ADDRESS, method="HEAD")
-        try:
-            opener = urllib.request.build_opener()  # with the proxy of this moment
-            with opener.open(request, timeout=seconds) as answer:  # a page of the proxy's, perhaps
+        try:  # as Keras will, through the same proxy; a page of the proxy's may come instead
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
                 answers.append(int(answer.headers["Content-Length"]) == ARCHIVE_BYTES)
         except (OSError, ValueError, TypeError, HTTPException):
             pass
@@ -205,29 +208,41 @@ def host_answers(seconds: float = 5) -> bool:
     return answers == [True]
 
 
-def _archives() -> list[Path]:
-    """Where Keras keeps what it downloaded; the second, where the home folder is read-only."""
-    homes = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras"), Path("/tmp/.keras")
-    return [home / "datasets/cifar-10-batches-py-target_archive" for home in homes]
+def _archive() -> Path:
+    """Where Keras keeps what it downloaded: in its home or, if that is read-only, in /tmp."""
+    home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    there = next(path for path in (home, *home.parents) if path.exists())
+    home = home if os.access(there, os.W_OK) else Path("/tmp/.keras")
+    return home / "datasets/cifar-10-batches-py-target_archive"
 
 
 def _is_whole(archive: Path) -> bool:
-    return archive.is_file() and archive.stat().st_size == ARCHIVE_BYTES
+    if not archive.is_file():
+        return False
+    with archive.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == ARCHIVE_SHA256
 
 
 def _download():
     import keras
 
-    waiting = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # Keras would wait forever for a host that fell silent
+    archive, waiting = _archive(), socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)  # Keras would wait forever
     try:
+        if not _is_whole(archive):
+            archive.parent.mkdir(parents=True, exist_ok=True)
+            for half in abandoned(archive.parent):
+                half.unlink()
+            with replacing(archive) as new:  # Keras would download under the final name
+                keras.utils.get_file(
+                    new.name, ADDRESS, cache_subdir=str(new.parent), file_hash=ARCHIVE_SHA256
+                )
         (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
     except Exception as error:  # urllib, ssl, hash and archive errors: all mean "no data"
-        for archive in _archives():  # say, a proxy's page under the archive's name
-            if archive.is_file() and not _is_whole(archive):
-                archive.unlink()
         raise ConnectionError(
-            f"CIFAR-10 could not be downloaded ({error}). {THREE_WAYS}"
+            f"CIFAR-10 could not be downloaded to {archive.parent} ({error}). Run this again, with "
+            "360 MB free there or in another KERAS_HOME; or let CIFAR10_NPZ name an .npz of it; "
+            "or set DATA = 'synthetic', which needs no network."
         ) from error
     finally:
         socket.setdefaulttimeout(waiting)

@@ -103,12 +103,18 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
 
 
 def data_source(data: str = "auto") -> str:
-    """The pictures for a notebook that trains nothing, chosen as in `configure`."""
+    """The pictures for a notebook that trains nothing, chosen as in `configure`.
+
+    Prints why they are drawn, where that was not asked for.
+    """
     _, mode = _overridden("MODE", "auto")
     if data != "auto":
         return data
-    real = mode in ("recorded", "full") or (mode == "auto" and _pictures_at_hand())
-    return "cifar10" if real else "synthetic"
+    if mode in ("recorded", "full") or (mode == "auto" and _pictures_at_hand()):
+        return "cifar10"
+    if mode == "auto":
+        print(f"SYNTHETIC STAND-IN: {NO_PICTURES}")
+    return "synthetic"
 
 
 def _overridden(name, value):

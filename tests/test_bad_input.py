@@ -151,10 +151,10 @@ class Day:
 
     def download(self, answer=None, length=None):
         """Keras' download of CIFAR-10: without a network, or with a server's wrong answer."""
-        cache = self.folder.parent / f"{self.folder.name}_keras"  # Keras throws away what is wrong
+        cache = self.folder.parent / f"{self.folder.name}_keras"  # what is wrong may be replaced
         (cache / "datasets").mkdir(parents=True)
         (cache / "datasets/cifar-10-batches-py-target_archive").write_bytes(b"half an archive")
-        self.patch.setattr("keras.src.backend.config.keras_home", lambda: str(cache))
+        self.patch.setenv("KERAS_HOME", str(cache))
         self.patch.delenv("CIFAR10_NPZ", raising=False)
 
         def no_network(*_, **__):

@@ -1,7 +1,12 @@
+import errno
 import hashlib
+import io
 import os
+import pickle
 import socket
+import tarfile
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
@@ -149,7 +154,7 @@ def host(monkeypatch):
 
     def start(answer, proxy=False):
         class Handler(BaseHTTPRequestHandler):
-            do_HEAD = answer
+            do_HEAD = do_GET = answer
 
             def log_message(self, *_):
                 pass
@@ -165,6 +170,7 @@ def host(monkeypatch):
 
     for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
     yield start
     for server in servers:
         server.shutdown()
@@ -215,32 +221,147 @@ def test_no_host_does_not_answer(monkeypatch):
         assert not data.host_answers(30)
 
 
-def test_what_is_on_disk_is_whole(monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def archive():
+    """Black pictures in the form of CIFAR-10's archive; 180 MB that pack to 300 kB."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
+        for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+            labels = [i % 10 for i in range(10_000)]
+            batch = {b"data": np.zeros((10_000, 3072), np.uint8), b"labels": labels}
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(content := pickle.dumps(batch))
+            tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path, archive):
+    """Keras' cache, empty, of a course that knows the stand-in for CIFAR-10's archive."""
+    from keras.src.datasets import cifar10
+
+    digest, get_file = hashlib.sha256(archive).hexdigest(), cifar10.get_file
     monkeypatch.delenv("CIFAR10_NPZ", raising=False)
-    monkeypatch.setattr(data, "ARCHIVE_BYTES", 7)
-    monkeypatch.setattr(data, "_archives", lambda: [tmp_path / "archive"])
-    assert not data.on_disk()
-    (tmp_path / "archive").write_bytes(b"half")
-    assert not data.on_disk()
-    (tmp_path / "archive").write_bytes(b"archive")
-    assert data.on_disk()
-    (tmp_path / "archive").unlink()
-    monkeypatch.setenv("CIFAR10_NPZ", "copy.npz")
-    assert data.on_disk()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.backend.config.keras_home", lambda: str(tmp_path))
+    monkeypatch.setattr(data, "ARCHIVE_BYTES", len(archive))
+    monkeypatch.setattr(data, "ARCHIVE_SHA256", digest)
+    known = {"origin": "http://host.invalid/", "file_hash": digest}  # never asked a second time
+    monkeypatch.setattr(cifar10, "get_file", lambda **given: get_file(**given | known))
+    return tmp_path / "datasets"
 
 
-def test_failed_download_names_the_three_ways(monkeypatch):
-    import keras
+def offer(content, length=None):
+    """Send `content`, under a header that may promise more."""
 
-    def offline():
-        raise Exception("URL fetch failure")
+    def answer(handler):
+        send(length or len(content))(handler)
+        if handler.command == "GET":
+            for start in range(0, len(content), 10_000):
+                handler.wfile.write(content[start : start + 10_000])
 
-    monkeypatch.delenv("CIFAR10_NPZ", raising=False)
-    monkeypatch.setattr(keras.datasets.cifar10, "load_data", offline)
+    return answer
+
+
+@pytest.mark.parametrize("proxy", [False, True])
+def test_it_is_downloaded_once(host, cache, archive, capsys, proxy):
+    asked = []
+
+    def answer(handler):
+        asked.append(handler.command)
+        offer(archive)(handler)
+
+    host(answer, proxy)
+    assert not data.on_disk() and data.host_answers(30)
+    assert data.load("cifar10").x_train.shape == (45_000, 32, 32, 3)
+    assert f"{len(archive)}/{len(archive)}" in capsys.readouterr().out  # the bar
+    assert data.on_disk() and data.load("cifar10").source == "Keras download"
+    assert asked == ["HEAD", "GET"]
+
+
+PAGE = b"<html>Please sign in</html>"
+
+
+@pytest.mark.parametrize(
+    "break_off, message",
+    [
+        (lambda whole: offer(whole[: len(whole) // 2], len(whole)), "retrieval incomplete"),
+        (lambda whole: offer(whole[:-1] + b"?"), "hash does not match"),
+        (lambda whole: offer(PAGE), "hash does not match"),
+        (lambda whole: send(5, status=503), "503"),
+    ],
+    ids=["half", "wrong hash", "a proxy's page", "busy"],
+)
+def test_a_broken_download_leaves_nothing_and_is_repeated(host, cache, archive, break_off, message):
+    host(break_off(archive))
     with pytest.raises(
-        ConnectionError, match="URL fetch failure.*Three ways.*CIFAR10_NPZ.*synthetic"
+        ConnectionError, match=rf"datasets \(.*{message}.*Run this again.*CIFAR10_NPZ.*synth"
     ):
         data.load("cifar10")
+    assert not list(cache.iterdir())
+    host(offer(archive))
+    assert len(data.load("cifar10").x_test) == 10_000
+
+
+def test_a_host_that_falls_silent_is_given_up(host, cache, archive, monkeypatch):
+    over = threading.Event()
+
+    def answer(handler):
+        send(len(archive))(handler)
+        handler.wfile.write(archive[:1000])
+        over.wait()
+
+    monkeypatch.setattr(data, "SILENCE", 0.2)
+    host(answer)
+    try:
+        with pytest.raises(ConnectionError, match="timed out"):
+            data.load("cifar10")
+    finally:
+        over.set()
+    assert not list(cache.iterdir()) and socket.getdefaulttimeout() is None
+
+
+def test_what_a_killed_process_left_is_cleared_away(host, cache, archive):
+    cache.mkdir()
+    (cache / ".999999999_cifar-10-batches-py-target_archive").write_bytes(archive[:1000])
+    (cache / "cifar-10-batches-py-target_archive").write_bytes(archive[:1000])  # by Keras alone
+    assert not data.on_disk()
+    host(offer(archive))
+    data.load("cifar10")
+    assert data.on_disk() and len(list(cache.iterdir())) == 2  # packed and unpacked
+
+
+def test_a_full_disk_is_named(host, cache, archive, monkeypatch):
+    def full(source, target, report):
+        with open(target, "wb") as file:
+            file.write(archive[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    host(offer(archive))
+    with monkeypatch.context() as patch:
+        patch.setattr("keras.src.utils.file_utils.urlretrieve", full)
+        with pytest.raises(ConnectionError, match="datasets .*No space left.*360 MB.*KERAS_HOME"):
+            data.load("cifar10")
+    assert not list(cache.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile.TarFile, "makefile", lambda *_: full(None, cache / "x", None))
+        with pytest.raises(ConnectionError, match="datasets .*No space left.*360 MB.*KERAS_HOME"):
+            data.load("cifar10")
+    assert data.on_disk()  # the archive was whole and stays
+    assert len(data.load("cifar10").x_test) == 10_000
+
+
+def test_a_read_only_home_is_passed_over_as_by_keras(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "not/there/yet"))
+    assert data._archive().is_relative_to(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may always
+    assert data._archive().is_relative_to("/tmp/.keras")
+
+
+def test_a_named_copy_counts_as_at_hand(cache, monkeypatch):
+    assert not data.on_disk()
+    monkeypatch.setenv("CIFAR10_NPZ", "copy.npz")
+    assert data.on_disk()
 
 
 def test_synthetic_boxes_hold_the_drawn_pixels_tightly():

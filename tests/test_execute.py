@@ -1,4 +1,6 @@
+import errno
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -6,7 +8,14 @@ import pytest
 from tools import execute
 
 
-@pytest.mark.parametrize("banner, shown", [("SYNTHETIC", "synthetic pictures"), ("", "CIFAR-10")])
+@pytest.mark.parametrize(
+    "banner, shown",
+    [
+        ("SYNTHETIC STAND-IN", "synthetic pictures"),
+        ("synthetic stand-in, networks: quick", "synthetic pictures"),  # as Assignment4C says it
+        ("CIFAR-10", "CIFAR-10"),
+    ],
+)
 def test_it_says_at_the_end_what_was_shown_and_where(tmp_path, monkeypatch, capsys, banner, shown):
     monkeypatch.setattr(execute, "BUILD", tmp_path / "build")
     cells = [
@@ -19,3 +28,51 @@ def test_it_says_at_the_end_what_was_shown_and_where(tmp_path, monkeypatch, caps
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"  build/page.html   {shown} (notebook: build/page.ipynb)"
     assert (tmp_path / "build/page.html").is_file()
+
+
+PROGRESS = r"""
+print("start")
+for i in range(300):  # as Keras does
+    print(f"\b\b\r{i}/299", end="\n" if i == 299 else "", flush=True)
+print("end")
+"""
+
+
+def test_a_progress_bar_is_stored_as_it_ended(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(execute, "BUILD", tmp_path)
+    cells = [nbformat.v4.new_code_cell(PROGRESS)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")
+    execute.execute(tmp_path / "page.ipynb", in_place=True)
+    outputs = nbformat.read(tmp_path / "page.ipynb", as_version=4).cells[0].outputs
+    assert "".join(output.text for output in outputs) == "start\n299/299\nend\n"
+    assert capsys.readouterr().out.count("/299") == 1
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_progress_bar_moves_in_a_terminal_only(monkeypatch, capsys, terminal):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    for text in ("Downloading\n", "\r1/3", "\b\b\b\r2/3", "\b\b\b\r3/3\n"):
+        execute._show(text)
+    clear, margin = ("\r\x1b[K" if terminal else ""), " " * 8
+    moving = f"{clear}{margin}1/3{clear}{margin}2/3" if terminal else ""
+    expected = f"{clear}{margin}Downloading\n{moving}{clear}{margin}3/3\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "BUILD", tmp_path / "build")
+    page = tmp_path / "page.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[]), page)
+    execute.execute(page, in_place=False)
+    before = (tmp_path / "build/page.ipynb").read_bytes()
+
+    def full(path, *_, **__):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(sys, "argv", ["execute", str(page)])
+    with pytest.raises(SystemExit, match=r"(?s)page.ipynb stopped.*build/page.ipynb cannot be wri"):
+        execute.main()
+    assert (tmp_path / "build/page.ipynb").read_bytes() == before
+    assert len(list((tmp_path / "build").iterdir())) == 2

@@ -4,6 +4,7 @@ Without --in-place, the executed copies go to build/, as .ipynb and as .html.
 """
 
 import argparse
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,26 +15,43 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
-from helpers.files import ROOT, replacing
+from helpers.files import ROOT, write_text
 
 BUILD = ROOT / "build"
+OVERWRITTEN = re.compile(r".*\r(?=[^\n])")  # what a carriage return takes back
 
 
 class _Client(NotebookClient):
     """Tells which cell runs, and passes printed lines on as they come."""
 
     def process_message(self, msg, cell, cell_index):
+        output = super().process_message(msg, cell, cell_index)
         if msg["msg_type"] == "stream":
-            for line in msg["content"]["text"].splitlines():
-                print("        " + line[:200], flush=True)
-        return super().process_message(msg, cell, cell_index)
+            _show(msg["content"]["text"])
+            before, last = cell.outputs[-2:] if len(cell.outputs) > 1 else ({}, {})
+            if "\r" in last.get("text", "") and before.get("name") == last.name:
+                before.text = OVERWRITTEN.sub("", before.text + last.text)  # store the last state
+                cell.outputs.pop()
+        return output
+
+
+def _show(text: str) -> None:
+    """Print lines; one that is drawn over itself, as a download's, moves where that can be seen."""
+    clear = "\r\x1b[K" if sys.stdout.isatty() else ""
+    *lines, moving = OVERWRITTEN.sub("", text).split("\n")
+    if "\r" not in text:
+        lines, moving = text.splitlines(), ""
+    for line in lines:
+        print(f"{clear}        {line[:200]}", flush=True)
+    if moving and clear:
+        print(f"{clear}        {moving[:200]}", end="", flush=True)
 
 
 def execute(path: Path, in_place: bool) -> str:
     """Execute one notebook from the repository's root, top to bottom.
 
     Returns:
-        What it showed: "CIFAR-10", or "synthetic pictures" where its banner says so.
+        What it showed: "CIFAR-10", or "synthetic pictures" where its banner or source says so.
 
     Raises:
         CellExecutionError: a cell failed; the copy in build/ shows it, the notebook is unchanged.
@@ -61,21 +79,16 @@ def execute(path: Path, in_place: bool) -> str:
     try:
         client.execute()
         if in_place:
-            _write(path, nbformat.writes(notebook))
+            write_text(path, nbformat.writes(notebook).rstrip("\n") + "\n")
     finally:
         if not in_place:
-            BUILD.mkdir(exist_ok=True)
-            _write(BUILD / path.name, nbformat.writes(notebook))
+            write_text(BUILD / path.name, nbformat.writes(notebook).rstrip("\n") + "\n")
             html, _ = HTMLExporter().from_notebook_node(notebook)
-            _write(BUILD / f"{path.stem}.html", html)
+            write_text(BUILD / f"{path.stem}.html", html)
     print(f"{path.name}: done in {time.monotonic() - started:.0f}s")
     outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
-    return "synthetic pictures" if "SYNTHETIC" in str(outputs) else "CIFAR-10"
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    drawn = "synthetic stand-in" in str(outputs).lower()
+    return "synthetic pictures" if drawn else "CIFAR-10"
 
 
 def main() -> None:
