@@ -62,6 +62,33 @@ def test_banner_says_what_is_not_cifar10(configure):
     assert "SYNTHETIC" not in configure("full").banner
 
 
+@pytest.mark.parametrize(
+    "mode, cifar, source, told",
+    [
+        ("auto", True, "cifar10", ""),
+        ("auto", False, "synthetic", "its host does not answer: connect to the internet"),
+        ("quick", False, "synthetic", ""),
+        ("recorded", False, "cifar10", ""),
+    ],
+)
+def test_a_notebook_without_training_tells_why_its_pictures_are_drawn(
+    monkeypatch, capsys, mode, cifar, source, told
+):
+    monkeypatch.setenv("COURSE_MODE", mode)
+    monkeypatch.setattr(runtime, "_pictures_at_hand", lambda: cifar)
+    assert runtime.data_source() == source
+    out = capsys.readouterr().out
+    assert told in out and bool(told) == bool(out)
+
+
+@pytest.mark.parametrize("mode", ["quick", "recorded", "full"])
+def test_a_named_mode_asks_no_host(monkeypatch, mode):
+    monkeypatch.setattr(runtime, "host_answers", lambda: pytest.fail("asked the network"))
+    monkeypatch.setattr(runtime, "on_disk", lambda: False)
+    monkeypatch.setenv("COURSE_MODE", mode)
+    assert runtime.configure().mode == mode and runtime.data_source()
+
+
 def test_environment_overrides_the_form(configure, monkeypatch):
     monkeypatch.setenv("COURSE_MODE", "full")
     monkeypatch.setenv("COURSE_EPOCHS", "2")
