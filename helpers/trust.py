@@ -18,10 +18,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from helpers import annotations, data, plots, runs, runtime, training
+from helpers import annotations, data, plots, runs, runtime
 from helpers.files import ROOT
 from helpers.gradcam import GradCAM, check_values, normalise, overlay, upsample
-from helpers.recipes import QUICK
 from helpers.resnet import PIXEL_MEAN
 
 MEAN_COLOR = tuple(255 * mean for mean in PIXEL_MEAN)  # the course's network sees it as zero
@@ -31,7 +30,7 @@ MEAN_COLOR = tuple(255 * mean for mean in PIXEL_MEAN)  # the course's network se
 
 
 def runs_to_judge(dataset: data.Dataset, folder="") -> list[runs.Run]:
-    """The run in a folder; without one those recorded here, or, for synthetic pictures, a new one.
+    """The run in a folder; without one those recorded here on pictures of this kind.
 
     Raises:
         FileNotFoundError, ValueError: as `runs.open_run`.
@@ -45,10 +44,8 @@ def runs_to_judge(dataset: data.Dataset, folder="") -> list[runs.Run]:
             "choose DATA to fit.",
         )
         return [found]
-    if not dataset.synthetic:
-        return [runs.open_run(runtime.RECORDED / name) for name in ("course", "modern")]
-    folder = runtime.configure("quick", "synthetic").folder
-    return [training.train(QUICK, dataset, folder, epochs=2)]  # enough to point at shapes
+    names = ("synthetic/quick",) if dataset.synthetic else ("course", "modern")
+    return [runs.open_run(runtime.RECORDED / name) for name in names]
 
 
 def boxed(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:

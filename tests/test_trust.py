@@ -532,6 +532,14 @@ def test_a_run_must_fit_the_pictures(scenes, trained):
     assert [each.folder.name for each in trust.runs_to_judge(real)] == ["course", "modern"]
 
 
+def test_the_network_recorded_for_synthetic_pictures_scores_what_is_recorded():
+    dataset = data.synthetic()
+    (run,) = trust.runs_to_judge(dataset)
+    guesses = run.network().predict(dataset.x_test, verbose=0).argmax(axis=1)
+    scored = run.info["scores"]["test_acc"]
+    assert (guesses == dataset.y_test).mean() == pytest.approx(scored, abs=0.01)
+
+
 def test_an_empty_map_says_so(pictures):
     maps = random_map(0, 2)
     maps[1] = 0
