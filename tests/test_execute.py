@@ -30,6 +30,15 @@ def test_it_says_at_the_end_what_was_shown_and_where(tmp_path, monkeypatch, caps
     assert (tmp_path / "build/page.html").is_file()
 
 
+def test_two_executions_do_not_meet_in_the_same_sockets(tmp_path):
+    code = "import pathlib\nprint(list(pathlib.Path().glob('kernel-ipc*')))"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbformat.write(notebook, tmp_path / "page.ipynb")
+    execute.execute(tmp_path / "page.ipynb", in_place=True)
+    cell = nbformat.read(tmp_path / "page.ipynb", as_version=4).cells[0]
+    assert cell.outputs[0].text == "[]\n"
+
+
 PROGRESS = r"""
 print("start")
 for i in range(300):  # as Keras does

@@ -6,6 +6,7 @@ Without --in-place, the executed copies go to build/, as .ipynb and as .html.
 import argparse
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -66,18 +67,19 @@ def execute(path: Path, in_place: bool) -> str:
                 flush=True,
             )
 
-    client = _Client(
-        notebook,
-        timeout=None,
-        record_timing=False,
-        store_widget_state=False,
-        on_cell_start=announce,
-        resources={"metadata": {"path": str(ROOT)}},
-        config=Config({"KernelManager": {"transport": "ipc"}}),  # no port open to other users
-    )
     print(f"{path.name}: {total} cells")
     try:
-        client.execute()
+        with tempfile.TemporaryDirectory() as sockets:  # no port open to other users
+            kernel = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+            _Client(
+                notebook,
+                timeout=None,
+                record_timing=False,
+                store_widget_state=False,
+                on_cell_start=announce,
+                resources={"metadata": {"path": str(ROOT)}},
+                config=Config({"KernelManager": kernel}),
+            ).execute()
         if in_place:
             write_text(path, nbformat.writes(notebook).rstrip("\n") + "\n")
     finally:
