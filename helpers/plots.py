@@ -22,7 +22,7 @@ STYLE = {
 }
 COLORS = {
     "assignment": "tab:gray", "course": "tab:blue", "reproduction": "tab:purple",
-    "modern": "tab:orange", "quick": "tab:green",
+    "modern": "tab:orange", "short": "tab:red", "quick": "tab:green",
 }  # fmt: skip
 
 
