@@ -1,4 +1,4 @@
-"""The checks behind the exercises: right, or what is wrong without giving the answer away.
+"""The checks behind the exercises of all three notebooks: right, or what is wrong with an answer.
 
 In the notebooks an exercise is a stub cell, `answer = ...`, which runs unanswered; the line
 `exercises.NAME.check(answer)`; and a folded solution below, which the tests execute.
@@ -43,10 +43,16 @@ class Exercise:
         print(self.clue)
 
 
+def exercise(clue):
+    """Turn the judge below into an `Exercise` with this clue."""
+    return lambda judge: Exercise(judge, clue)
+
+
 # --- Assignment4A --------------------------------------------------------------------------------
 
 
-def _smallest_side(answer):
+@exercise("Of a side s, the moved box shares a square of side s - 1. Or try the sides one by one.")
+def smallest_side(answer):
     if answer != int(answer) or answer < 1:
         return "a side is a whole number of pixels, from 1 on"
 
@@ -58,70 +64,50 @@ def _smallest_side(answer):
     return "a smaller box passes, too" if answer > 1 and kept(answer - 1) >= 0.5 else None
 
 
-SMALLEST_SIDE = Exercise(
-    _smallest_side,
-    "Of a side s, the moved box shares a square of side s - 1. Or try the sides one by one.",
-)
-
-
-def _tight_box(answer):
+@exercise("np.nonzero gives the rows and the columns of all true pixels. Then count on fingers.")
+def tight_box(answer):
     if not callable(answer):
         return "the answer is a function: mask in, (x, y, width, height) out"
     for x, y, w, h in ((5, 3, 6, 18), (0, 9, 32, 1), (31, 0, 1, 32)):
         mask = np.zeros((32, 32), bool)
         mask[y, x : x + w] = mask[y : y + h, x] = True  # an L: its corners are not all filled
         box = tuple(int(side) for side in answer(mask.copy()))
-        if box == (x, y, w, h):
-            continue
         if box == (y, x, h, w):
             return "rows and columns are exchanged: the first axis of a mask goes down"
         if box == (x, y, w - 1, h - 1):
             return "the last column and the last row belong to the box, too"
         if box == (x, y, x + w - 1, y + h - 1):
             return "these are the first and the last pixel; a box ends with its width and height"
-        return f"columns {x} to {x + w - 1} and rows {y} to {y + h - 1} gave {box}"
-    return None
+        if box != (x, y, w, h):
+            return f"columns {x} to {x + w - 1} and rows {y} to {y + h - 1} gave {box}"
 
 
-TIGHT_BOX = Exercise(
-    _tight_box,
-    "np.nonzero gives the rows and the columns of all true pixels. Then count on fingers.",
-)
-
-
-def _blind_spot(answer, picture, size=(32, 32)):
-    box = annotations.boxes(annotations.from_boxes([picture.filename], [answer]))
-    if box[0, 2:].min() <= 0:
+@exercise("The check knows the size of the picture, but it does not look at the picture.")
+def blind_spot(answer, picture):
+    if min(answer[2:]) <= 0:
         return "a box needs a width and a height"
     wrong = annotations.from_boxes([picture.filename], [answer])
-    if findings := annotations.check(wrong, sizes={picture.filename: size}):
+    if findings := annotations.check(wrong, sizes={picture.filename: (32, 32)}):
         return f"the check does find it: {findings[0].problem}"
-    overlap = annotations.iou(box, annotations.boxes([picture])).max()
+    overlap = annotations.iou([answer], annotations.boxes([picture])).max()
     return f"it still overlaps the right box: IoU {overlap:.2f}" if overlap > 0 else None
 
 
-BLIND_SPOT = Exercise(
-    _blind_spot, "The check knows the size of the picture, but it does not look at the picture."
-)
-
-
-def _agreeing_worse_than_chance(answer):
+@exercise("Let both say 'no' nearly always, and never say 'yes' to the same picture.")
+def kappa(answer):
     a, b = (list(labels) for labels in answer)
     if len(a) != len(b) or not a:
         return f"the lists have {len(a)} and {len(b)} labels; make them equally long"
-    equal, kappa = np.mean(np.equal(a, b)), annotations.cohen_kappa(a, b)
+    equal, found = np.mean(np.equal(a, b)), annotations.cohen_kappa(a, b)
     if abs(equal - 0.9) > 1e-9:
         return f"they agree on {equal:.1%}, not on 90%"
-    return None if kappa < 0 else f"their kappa is {kappa:.2f}"
+    return None if found < 0 else f"their kappa is {found:.2f}"
 
 
-KAPPA = Exercise(
-    _agreeing_worse_than_chance,
-    "Let both say 'no' nearly always, and never say 'yes' to the same picture.",
+@exercise(
+    "Two loops, over width and height from 1 on: annotations.iou(boxes, [box]).mean(), the best."
 )
-
-
-def _lazy_annotator(answer, boxes, size=(32, 32)):
+def lazy(answer, boxes, size=(32, 32)):
     width, height = answer
     if not (0 < width <= size[0] and 0 < height <= size[1]):
         return f"the box must fit into {size[0]} x {size[1]} pixels"
@@ -129,39 +115,32 @@ def _lazy_annotator(answer, boxes, size=(32, 32)):
         return "width and height are whole pixels"
 
     def reached(w, heights):
-        lazy = [((size[0] - w) / 2, (size[1] - h) / 2, w, h) for h in heights]
-        return annotations.iou(boxes, lazy).mean(axis=0)
+        centred = [((size[0] - w) / 2, (size[1] - h) / 2, w, h) for h in heights]
+        return annotations.iou(boxes, centred).mean(axis=0)
 
     best = max(reached(w, range(1, size[1] + 1)).max() for w in range(1, size[0] + 1))
     got = reached(width, [height])[0]
     return None if got > best - 1e-9 else f"it reaches {got:.4f}; another size reaches more"
 
 
-LAZY = Exercise(
-    _lazy_annotator,
-    "Two loops, over width and height from 1 on: annotations.iou(boxes, [box]).mean(), the best.",
+@exercise(
+    "Loop over counts.items(), and inside over the options; an option with no box is rare, too."
 )
-
-
-def _rare_options(answer, counts, fewer_than=5):
-    rare = {(name, o) for name, tally in counts.items() for o, n in tally.items() if n < fewer_than}
+def rare(answer, counts):
+    right = {(name, o) for name, tally in counts.items() for o, n in tally.items() if n < 5}
     answer = {tuple(pair) for pair in answer}
-    if answer == rare:
-        return None
-    return f"{len(rare - answer)} are missing and {len(answer - rare)} do not belong to them"
+    if answer != right:
+        return f"{len(right - answer)} are missing and {len(answer - right)} do not belong to them"
 
 
-RARE = Exercise(
-    _rare_options,
-    "Loop over counts.items(), and inside over the options; an option with no box is rare, too.",
+@exercise(
+    "Without the + 1, read_voc finds x - 1, y - 1, w + 1, h + 1. Compare box by box, then average."
 )
-
-
-def _off_by_one(answer, boxes):
-    x, y, w, h = np.asarray(boxes, float).T
+def off_by_one(answer, boxes):
+    w, h = np.asarray(boxes, float).T[2:]
     left = np.mean(w * h / ((w + 1) * (h + 1)))
-    moved = np.stack([x - 1, y - 1, w, h], axis=1)
-    shifted = np.mean([annotations.iou([a], [b])[0, 0] for a, b in zip(boxes, moved, strict=True)])
+    shared = np.maximum(w - 1, 0) * np.maximum(h - 1, 0)  # with the box a pixel up and to the left
+    shifted = np.mean(shared / (2 * w * h - shared))
     if abs(answer - left) < 0.002:
         return None
     if abs(answer - (1 - left)) < 0.002:
@@ -171,16 +150,11 @@ def _off_by_one(answer, boxes):
     return f"{answer:.3f} is {'more' if answer > left else 'less'} than what is left"
 
 
-OFF_BY_ONE = Exercise(
-    _off_by_one,
-    "Without the + 1, read_voc finds x - 1, y - 1, w + 1, h + 1. Compare box by box, then average.",
-)
-
-
 # --- Assignment4B --------------------------------------------------------------------------------
 
 
-def _hundredth(epoch):
+@exercise("0.004 / (1 + 0.319 e) <= 0.004 / 100: what must 1 + 0.319 e be?")
+def hundredth(epoch):
     def share(epoch):
         return 1 / (1 + 0.319 * epoch)
 
@@ -192,14 +166,19 @@ def _hundredth(epoch):
         return "it is there earlier"
 
 
-def _window(width):
+@exercise(
+    "Start with 1 pixel. The stem and each block of stage 1 have one 3 x 3 convolution: 2 pixels "
+    "more each. How far apart are neighbours in stage 2?"
+)
+def window(width):
     if width == 31:
         return "31 pixels is the window of the last map, two blocks later"
     if width != 15:
         return f"{width} pixels is not the window"
 
 
-def _adam(answer):
+@exercise("The cell above is one step. Put it into a loop that keeps m and v and counts t from 1.")
+def adam(answer):
     rng, rate = np.random.default_rng(0), 0.01
     gradients = [rng.normal(size=5) for _ in range(4)]
     if np.shape(found := np.asarray(answer(gradients[:1], rate), float)) != (5,):
@@ -216,21 +195,24 @@ def _adam(answer):
             return f"the change after {step} steps is wrong: are m, v and the step number kept?"
 
 
-def _calibration(answer, confidence, correct):
-    edges = np.linspace(0, 1, 11)[1:-1]
-    bins = np.digitize(confidence, edges)
-    counts = np.bincount(bins, minlength=10)
-    gaps = np.abs(np.bincount(bins, confidence - correct, 10))
+@exercise(
+    "bins = np.minimum((10 * confidence).astype(int), 9) numbers the bins; then, for each bin, "
+    "abs(confidence[inside].mean() - correct[inside].mean()), weighted by inside.mean()."
+)
+def calibration(answer, confidence, correct):
+    bins = np.digitize(confidence, np.linspace(0, 1, 11)[1:-1])
+    counts, gaps = np.bincount(bins), np.abs(np.bincount(bins, confidence - correct))
     if np.isclose(answer, gaps.sum() / counts.sum(), rtol=1e-3):
         return None
-    if np.isclose(answer, np.mean((gaps / np.maximum(counts, 1))[counts > 0]), rtol=1e-3):
+    if np.isclose(answer, np.mean(gaps[counts > 0] / counts[counts > 0]), rtol=1e-3):
         return "every bin counts the same here; weigh it by the number of its pictures"
     if np.isclose(answer, abs(np.mean(confidence - correct)), rtol=1e-3):
         return "too sure in one bin and too modest in another cancel here; take absolute values"
     return f"{answer:.4f} is not the weighted mean of the bins' gaps"
 
 
-def _against(answer, A, alpha):
+@exercise("ReLU keeps the positive part. Of what is the negative part the positive one?")
+def against(answer, A, alpha):
     raw = np.tensordot(np.asarray(A)[0], np.asarray(alpha)[0], 1)
     if np.shape(answer) != raw.shape:
         return f"the map has the shape {np.shape(answer)}, not {raw.shape}"
@@ -242,29 +224,14 @@ def _against(answer, A, alpha):
         return "the numbers are not the negative part of the weighted sum"
 
 
-HUNDREDTH = Exercise(_hundredth, "0.004 / (1 + 0.319 e) <= 0.004 / 100: what must 1 + 0.319 e be?")
-WINDOW = Exercise(
-    _window,
-    "Start with 1 pixel. The stem and each block of stage 1 have one 3 x 3 convolution: 2 pixels "
-    "more each. How far apart are neighbours in stage 2?",
-)
-ADAM = Exercise(
-    _adam, "The cell above is one step. Put it into a loop that keeps m and v and counts t from 1."
-)
-CALIBRATION = Exercise(
-    _calibration,
-    "bins = np.minimum((10 * confidence).astype(int), 9) numbers the bins; then, for each bin, "
-    "abs(confidence[inside].mean() - correct[inside].mean()), weighted by inside.mean().",
-)
-AGAINST = Exercise(
-    _against, "ReLU keeps the positive part. Of what is the negative part the positive one?"
-)
-
-
 # --- Assignment4C --------------------------------------------------------------------------------
 
 
-def _place(answer, raw):
+@exercise(
+    "np.unravel_index(account.argmax(), (8, 8)) gives the place (i, j); the text above says around "
+    "which pixel its window lies."
+)
+def place(answer, raw):
     row, column = map(int, np.unravel_index(np.argmax(raw), raw.shape))
     given = tuple(map(int, answer))
     if given == (4 * row, 4 * column):
@@ -276,7 +243,8 @@ def _place(answer, raw):
     return f"{given} is not the middle of the window that contributes most"
 
 
-def _shrink(answer):
+@exercise("Where only its own logit moves, dp/dy = p (1 - p). Divide its value at one half.")
+def shrink(answer):
     factor = (0.5 * 0.5) / (0.999 * 0.001)
     if np.isclose(answer, factor, rtol=0.01):
         return None
@@ -285,7 +253,8 @@ def _shrink(answer):
     return f"{answer} times is not the quotient of the two derivatives"
 
 
-def _energy(answer):
+@exercise("Multiply by the masks, sum over the axes 1 and 2, divide by the sum of each map.")
+def energy(answer):
     maps, shares = np.random.default_rng(4).random((2, 3, 5, 7))
     masks = shares < 0.4
     right, given = (maps * masks).sum(axis=(1, 2)) / maps.sum(axis=(1, 2)), answer(maps, masks)
@@ -298,7 +267,8 @@ def _energy(answer):
     return f"a map with {right[0]:.3f} of its sum inside gets {given[0]:.3f}"
 
 
-def _paired(answer, first, second):
+@exercise("Subtract picture by picture first; trust.bootstrap takes one number per picture.")
+def paired(answer, first, second):
     difference = np.subtract(first, second)
     if np.isclose(answer.mean, -difference.mean()) and not np.isclose(difference.mean(), 0):
         return "the sign is turned: first minus second is asked for"
@@ -307,10 +277,10 @@ def _paired(answer, first, second):
     width = 2 * 1.96 * difference.std(ddof=1) / len(difference) ** 0.5
     if not 0.7 * width <= answer.high - answer.low <= 1.4 * width:
         return "its width is not that of an interval of differences within the pictures"
-    return None
 
 
-def _ranks(answer):
+@exercise("a.argsort().argsort() are the ranks of a; np.corrcoef correlates them.")
+def ranks(answer):
     for seed in range(3):
         a, b = np.random.default_rng(seed).normal(size=(2, 64)) ** 3  # with outliers
         b = a + b
@@ -319,10 +289,10 @@ def _ranks(answer):
             return "that is the correlation of the values (Pearson's), not of their ranks"
         if not np.isclose(given, right):
             return f"for two maps of rank correlation {right:.3f} it gives {given:.3f}"
-    return None
 
 
-def _rgb(answer):
+@exercise("The channels are the last axis, and a slice may have a negative step.")
+def rgb(answer):
     bgr = np.random.default_rng(4).integers(0, 256, (2, 3, 3), dtype=np.uint8)
     if np.shape(answer(bgr)) != bgr.shape:
         return f"a picture {bgr.shape} becomes {np.shape(answer(bgr))}"
@@ -331,21 +301,3 @@ def _rgb(answer):
     if np.array_equal(np.sort(answer(bgr), axis=None), np.sort(bgr, axis=None)):
         return "the pixels, or not only the channels, have changed places"
     return "the values have changed"
-
-
-place = Exercise(
-    _place,
-    "np.unravel_index(account.argmax(), (8, 8)) gives the place (i, j); the text above says around "
-    "which pixel its window lies.",
-)
-shrink = Exercise(
-    _shrink, "Where only its own logit moves, dp/dy = p (1 - p). Divide its value at one half."
-)
-energy = Exercise(
-    _energy, "Multiply by the masks, sum over the axes 1 and 2, divide by the sum of each map."
-)
-paired = Exercise(
-    _paired, "Subtract picture by picture first; trust.bootstrap takes one number per picture."
-)
-ranks = Exercise(_ranks, "a.argsort().argsort() are the ranks of a; np.corrcoef correlates them.")
-rgb = Exercise(_rgb, "The channels are the last axis, and a slice may have a negative step.")

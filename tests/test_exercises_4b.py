@@ -67,7 +67,7 @@ def test_the_adam_that_is_asked_for_is_keras_adam(capsys):
             optimizer.apply([np.float32(gradient)], [weight])
         return weight.numpy()
 
-    assert check("ADAM", keras_adam), capsys.readouterr().out
+    assert check("adam", keras_adam), capsys.readouterr().out
 
 
 def sign_of_each(gradients, rate):
@@ -81,24 +81,24 @@ GAPS = [CONFIDENCE[bins == b].mean() - CORRECT[bins == b].mean() for b in np.uni
 @pytest.mark.parametrize(
     "name, answer, told",
     [
-        ("HUNDREDTH", 310, "still 1.00% of the first"),
-        ("HUNDREDTH", 312, "earlier"),
-        ("HUNDREDTH", 310.5, "whole numbers"),
-        ("HUNDREDTH", "late", "cannot be judged"),
-        ("WINDOW", 31, "the last map"),
-        ("WINDOW", 13, "13 pixels is not"),
-        ("ADAM", lambda gradients, rate: -rate * np.sum(gradients, axis=0), "first step"),
-        ("ADAM", lambda gradients, rate: rate * np.sign(gradients[0]), "up the slope"),
-        ("ADAM", lambda gradients, rate: 0.0, r"shape \(\)"),
-        ("ADAM", sign_of_each, "after 2 steps"),
-        ("ADAM", 0.004, "cannot be judged"),
-        ("CALIBRATION", np.mean(np.abs(GAPS)), "weigh it"),
-        ("CALIBRATION", abs(np.mean(CONFIDENCE - CORRECT)), "absolute values"),
-        ("CALIBRATION", 0.5, "not the weighted mean"),
-        ("AGAINST", np.maximum(A @ ALPHA, 0), "for the class"),
-        ("AGAINST", np.minimum(A @ ALPHA, 0), "negative numbers"),
-        ("AGAINST", np.maximum(-A @ ALPHA, 0)[None], r"shape \(1, 8, 8\)"),
-        ("AGAINST", np.abs(A @ ALPHA), "not the negative part"),
+        ("hundredth", 310, "still 1.00% of the first"),
+        ("hundredth", 312, "earlier"),
+        ("hundredth", 310.5, "whole numbers"),
+        ("hundredth", "late", "cannot be judged"),
+        ("window", 31, "the last map"),
+        ("window", 13, "13 pixels is not"),
+        ("adam", lambda gradients, rate: -rate * np.sum(gradients, axis=0), "first step"),
+        ("adam", lambda gradients, rate: rate * np.sign(gradients[0]), "up the slope"),
+        ("adam", lambda gradients, rate: 0.0, r"shape \(\)"),
+        ("adam", sign_of_each, "after 2 steps"),
+        ("adam", 0.004, "cannot be judged"),
+        ("calibration", np.mean(np.abs(GAPS)), "weigh it"),
+        ("calibration", abs(np.mean(CONFIDENCE - CORRECT)), "absolute values"),
+        ("calibration", 0.5, "not the weighted mean"),
+        ("against", np.maximum(A @ ALPHA, 0), "for the class"),
+        ("against", np.minimum(A @ ALPHA, 0), "negative numbers"),
+        ("against", np.maximum(-A @ ALPHA, 0)[None], r"shape \(1, 8, 8\)"),
+        ("against", np.abs(A @ ALPHA), "not the negative part"),
     ],
 )
 def test_a_wrong_answer_is_told_what_is_wrong(name, answer, told, capsys):
