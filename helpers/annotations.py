@@ -19,6 +19,7 @@ from os import PathLike
 from pathlib import Path
 from reprlib import repr as short
 from typing import NamedTuple
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -40,7 +41,7 @@ SHAPES = {
 }
 CHOICES = ("dropdown", "radio", "image", "checkbox")
 TOLERANCE = 1e-3  # pixels; VIA rounds to three decimals
-DAMAGED = (ValueError, RecursionError, csv.Error)  # what text raises that is not as it should be
+DAMAGED = (ValueError, RecursionError, csv.Error, ParseError)  # what damaged text raises
 GIVE_UP = 100_000  # damaged rows after which the rest of a file is not read
 
 csv.field_size_limit(2**31 - 1)  # a polygon may fill more than csv's 131,072 characters

@@ -1,11 +1,11 @@
-"""Annotations as COCO, YOLO and Pascal VOC, written and read back.
+"""Annotations as COCO, YOLO and Pascal VOC, written and read back, for Assignment4A.
 
 A writer takes the pictures of `helpers.annotations`, with the class of a region in its attribute
 "label", and `sizes`, {file name: (width, height)} in pixels. It checks first, raises
 AnnotationError with every finding, and replaces its target as a whole or not at all.
 A file or folder that cannot be written is an OSError. Names may hold folders; a label file is named
-by `flat_name`. A reader returns pictures with rect regions;
-it raises AnnotationError for damaged content and FileNotFoundError for a missing file.
+by `flat_name`. A reader returns pictures with rect regions; it raises AnnotationError for damaged
+content and FileNotFoundError for a missing file.
 """
 
 import json
@@ -14,6 +14,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path, PurePosixPath
 from reprlib import repr as short
 from tempfile import TemporaryDirectory
+
+import numpy as np
 
 from helpers.annotations import (
     AnnotationError,
@@ -38,7 +40,7 @@ def write_coco(pictures, path, sizes, categories) -> None:
     the outline of the shape and `area` the area inside; all ids begin at 1 (pycocotools scores an
     annotation 0 as a miss); attributes but the label go under "attributes".
     """
-    _require(pictures, sizes, categories)
+    require_exportable(pictures, sizes, categories)
     ids = {name: i for i, name in enumerate(categories, 1)}
     images, annotations = [], []
     for image_id, p in enumerate(pictures, 1):
@@ -65,18 +67,14 @@ def _outline(shape):
         if _area(points) > 0:
             return points
     if shape["name"] in ("circle", "ellipse"):
-        rx, ry = shape.get("rx", shape.get("r")), shape.get("ry", shape.get("r"))
-        cos, sin = math.cos(shape.get("theta", 0)), math.sin(shape.get("theta", 0))
-        around = [(rx * math.cos(t), ry * math.sin(t)) for t in _ANGLES]
-        return [
-            (round(shape["cx"] + u * cos - v * sin, 3), round(shape["cy"] + u * sin + v * cos, 3))
-            for u, v in around
-        ]
+        t, theta = np.linspace(0, 2 * np.pi, 100, endpoint=False), shape.get("theta", 0)
+        u = shape.get("rx", shape.get("r")) * np.cos(t)
+        v = shape.get("ry", shape.get("r")) * np.sin(t)
+        x = shape["cx"] + u * np.cos(theta) - v * np.sin(theta)
+        y = shape["cy"] + u * np.sin(theta) + v * np.cos(theta)
+        return np.stack([x, y], axis=1).round(3).tolist()
     x, y, w, h = bounding_box(shape)
     return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
-
-
-_ANGLES = [2 * math.pi * i / 100 for i in range(100)]
 
 
 def _area(points):
@@ -123,7 +121,7 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
     data.yaml is for trainers, which look for a picture in images/ under its `flat_name`.
     Also raises FileExistsError for a folder that holds other files.
     """
-    _require(pictures, sizes, categories, ".txt")
+    require_exportable(pictures, sizes, categories, ".txt")
     indices = {name: i for i, name in enumerate(categories)}
     classes = "".join(f"  {i}: {json.dumps(name)}\n" for name, i in indices.items())
     files = {
@@ -172,7 +170,7 @@ def write_voc(pictures, folder, sizes) -> None:
     1 where the attribute of that name is "yes". Also raises FileExistsError for a folder that
     holds other files.
     """
-    _require(pictures, sizes, suffix=".xml")
+    require_exportable(pictures, sizes, suffix=".xml")
     files = {}
     for p in pictures:
         width, height = sizes[p.filename]
@@ -212,10 +210,7 @@ def read_voc(folder) -> list[Picture]:
         with reading(path, "Pascal VOC file"):
             if "<!DOCTYPE" in (text := read_text(path)):  # its entities can grow without bound
                 raise ValueError("a document type is not allowed")
-            try:
-                root, regions = ET.fromstring(text), []
-            except ET.ParseError as error:
-                raise ValueError(error) from error
+            root, regions = ET.fromstring(text), []
             for thing in root.iter("object"):
                 left, top, right, bottom = (
                     float(_need(thing, f"bndbox/{side}"))
@@ -239,7 +234,11 @@ def _rect(x, y, width, height, attributes):
     return region
 
 
-def _require(pictures, sizes, categories=None, suffix=None):
+def require_exportable(pictures, sizes, categories=None, suffix=None) -> None:
+    """Raise AnnotationError with all that keeps pictures from an export.
+
+    `suffix` is that of the label files, if there is one per picture.
+    """
     findings = check(pictures, sizes=sizes) or [
         Finding(p.filename, *found) for p in pictures for found in _problems(p, categories)
     ]
@@ -277,27 +276,23 @@ def _problems(p, categories):
 def _write_folder(folder, files):
     """Write {name: text} as the whole content of a folder, all of them or none."""
     folder = Path(folder)
-    with writing(folder):
-        found = folder.rglob("*") if folder.exists() else ()
-        present = {p.relative_to(folder).as_posix() for p in found if not p.is_dir()}
-    if others := present - set(files):  # never delete what somebody else put there
+    if folder.is_file():  # never delete what somebody else put there
+        raise FileExistsError(f"{folder} is a file: choose a new folder")
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    if others := present - set(files):
         raise FileExistsError(f"{folder} also holds {short(sorted(others))}: choose a new folder")
     with writing(folder):
-        _replace_folder(folder, files)
-
-
-def _replace_folder(folder, files):
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=".export_") as beside:
-        new, old = Path(beside, "new"), Path(beside, "old")
-        new.mkdir()
-        for name, text in files.items():
-            (new / name).parent.mkdir(exist_ok=True)
-            (new / name).write_text(text, encoding="utf-8", newline="\n")
-        try:  # a folder cannot be replaced in one step
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-        finally:
-            if old.exists() and not folder.exists():
-                old.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=".export_") as beside:
+            new, old = Path(beside, "new"), Path(beside, "old")
+            new.mkdir()
+            for name, text in files.items():
+                (new / name).parent.mkdir(exist_ok=True)
+                (new / name).write_text(text, encoding="utf-8", newline="\n")
+            try:  # a folder cannot be replaced in one step
+                if folder.exists():
+                    folder.rename(old)
+                new.rename(folder)
+            finally:
+                if old.exists() and not folder.exists():
+                    old.rename(folder)

@@ -371,6 +371,14 @@ def test_files_of_others_are_not_touched(tmp_path, pictures, kind):
     assert tree(tmp_path) == before
 
 
+@folder_kind
+def test_a_file_in_the_folders_place_is_not_touched(tmp_path, pictures, kind):
+    (tmp_path / kind).write_text("somebody's notes")
+    with pytest.raises(FileExistsError, match=f"{kind} is a file: choose a new folder"):
+        write(kind, pictures, tmp_path)
+    assert (tmp_path / kind).read_text() == "somebody's notes"
+
+
 @pytest.mark.parametrize("read", [ex.read_coco, ex.read_voc, lambda p: ex.read_yolo(p, {})])
 def test_missing_file(tmp_path, read):
     with pytest.raises(FileNotFoundError, match="nowhere"):
