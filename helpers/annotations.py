@@ -1,9 +1,9 @@
 """VIA annotation records: read, write, check, tidy, compare; their boxes and masks.
 
-A `Picture` holds any number of `Region`s, as in the VGG Image Annotator, VIA 2 (Dutta and
-Zisserman 2019, https://www.robots.ox.ac.uk/~vgg/software/via/). What its page reads is read here,
-what it writes is written byte for byte. A box is (x, y, width, height)
-in pixels from the top left edge of the picture: x=5, width=6 covers the columns 5..10.
+For Assignment4A, and for the boxes of 4C. A `Picture` holds any number of `Region`s, as in the VGG
+Image Annotator, VIA 2 (Dutta and Zisserman 2019, https://www.robots.ox.ac.uk/~vgg/software/via/).
+What its page reads is read here, what it writes is written byte for byte. A box is (x, y, width,
+height) in pixels from the top left edge of the picture: x=5, width=6 covers the columns 5..10.
 """
 
 import csv
@@ -82,14 +82,10 @@ class Finding(NamedTuple):
     also: tuple = ()  # (file, row) of the other places with the same cause
 
     def __str__(self):
-        where = _place(self.file, self.row)
-        likewise = [_place(*other).removeprefix(f"{self.file}, ") for other in self.also[:3]]
-        if likewise:
-            more = f" and {len(self.also) - 3:,} more" if len(self.also) > 3 else ""
-            return (
-                f"{where}: {self.problem} (likewise {'; '.join(likewise)}{more}). Fix: {self.fix}."
-            )
-        return f"{where}: {self.problem}. Fix: {self.fix}."
+        others = [_place(*other).removeprefix(f"{self.file}, ") for other in self.also[:3]]
+        more = f" and {len(self.also) - 3:,} more" if len(self.also) > 3 else ""
+        likewise = f" (likewise {'; '.join(others)}{more})" if others else ""
+        return f"{_place(self.file, self.row)}: {self.problem}{likewise}. Fix: {self.fix}."
 
 
 def _place(file, row):
@@ -156,10 +152,7 @@ def to_json(value) -> str:
 
     Raises ValueError for NaN and infinity.
     """
-    return _encode(_plain(value))
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _plain(value):
@@ -231,15 +224,14 @@ def _header(name, line):
         columns = [c.strip().removeprefix("#") for c in _cells(line, delimiter)]
         while columns and not columns[-1]:  # empty columns at the end
             columns.pop()
-        numbers = {c for c in columns if re.fullmatch(r"(index|Unnamed: \d+)?", c)}  # of the rows
-        if sorted(set(columns) - numbers) == sorted(COLUMNS) and len(columns) - len(numbers) == 7:
+        known = [c for c in columns if not re.fullmatch(r"(index|Unnamed: \d+)?", c)]  # row numbers
+        if sorted(known) == sorted(COLUMNS):
             return delimiter, columns
-    wrong = [c for c in line.split(",") if c not in COLUMNS]
-    wrong = wrong or [c for c in COLUMNS if c not in line.split(",")]
+    found = line.split(",")
+    wrong = [c for c in found if c not in COLUMNS] or [c for c in COLUMNS if c not in found]
     problem = f"no valid VIA file: unknown or missing columns {short(wrong)}"
-    raise AnnotationError(
-        Finding(name, None, problem, f"save as CSV with commas; line 1 must be {HEADER}")
-    )
+    fix = f"save as CSV with commas; line 1 must be {HEADER}"
+    raise AnnotationError(Finding(name, None, problem, fix))
 
 
 def _cells(line, delimiter):
@@ -262,14 +254,8 @@ def _csv_row(line, delimiter, columns):
     row = dict(zip(columns, cells, strict=True))
     size = row["file_size"]
     size = int(size) if re.fullmatch("-?[0-9]{1,15}", size) else size
-    return (
-        row["filename"],
-        size,
-        *(
-            _parse_cell(key, row[key])
-            for key in ("file_attributes", "region_shape_attributes", "region_attributes")
-        ),
-    )
+    dicts = ("file_attributes", "region_shape_attributes", "region_attributes")
+    return row["filename"], size, *(_parse_cell(key, row[key]) for key in dicts)
 
 
 def _parse_cell(column, text):
@@ -455,7 +441,7 @@ def rescale(pictures, factor) -> list[Picture]:
     def region(r):
         return replace(r, shape={k: scaled(k, v) for k, v in r.shape.items()})
 
-    return [replace(p, regions=list(map(region, p.regions))) for p in pictures]
+    return [replace(p, regions=[region(r) for r in p.regions]) for p in pictures]
 
 
 def masks(pictures, size) -> np.ndarray:
@@ -517,12 +503,10 @@ def check(source, schema=None, sizes=None) -> list[Finding]:
     for name, size in (sizes or {}).items():
         if np.shape(size) != (2,) or not all(_number(v) and v > 0 for v in size):
             raise ValueError(f"{name!r} has size {size!r}: give (width, height), both positive")
-    findings, borders = [], sizes or {}
+    borders = sizes or {}
     try:
-        if isinstance(source, str | PathLike):
-            pictures, findings = _read(source)
-        else:
-            pictures = _listed(source)
+        is_path = isinstance(source, str | PathLike)
+        pictures, findings = _read(source) if is_path else (_listed(source), [])
     except AnnotationError as error:
         return error.findings
     if (factor := enlargement(pictures, borders)) > 1:
@@ -598,10 +582,9 @@ def tidy(pictures, sizes=None, pixels=1) -> tuple[list[Picture], list[Finding]]:
                 if old != values[k]
             ]
             if shape is not r.shape:
-                over = (
-                    f"{shape['name']} reached {_overhang(r.shape, size):.2g} pixels over the border"
-                )
-                changes.append(Finding(p.filename, r.row, over, "done, cut there"))
+                far = f"{_overhang(r.shape, size):.2g} pixels"
+                problem = f"{shape['name']} reached {far} over the border"
+                changes.append(Finding(p.filename, r.row, problem, "done, cut there"))
             regions.append(replace(r, shape=shape, attributes=values))
         result.append(replace(p, regions=regions))
     return result, one_per_cause(changes)
@@ -622,20 +605,16 @@ def _cut(shape, size, pixels):
         return [round(min(max(v, 0), limit), 3) for v in values]
 
     (x, y, w, h), (width, height) = _box(shape), size
-    if shape["name"] == "rect":
-        (left, right), (top, bottom) = into((x, x + w), width), into((y, y + h), height)
-        if right <= left or bottom <= top:
-            return shape
-        cut = {"x": left, "y": top, "width": right - left, "height": bottom - top}
-        cut = {k: round(v, 3) for k, v in cut.items()}
-    elif shape["name"] == "point":
-        cut = {"cx": into([x], width)[0], "cy": into([y], height)[0]}
-    elif "poly" in shape["name"]:
+    (left, right), (top, bottom) = into((x, x + w), width), into((y, y + h), height)
+    if shape["name"] == "rect" and left < right and top < bottom:
+        sides = left, top, round(right - left, 3), round(bottom - top, 3)
+        return {**shape, **dict(zip(SHAPES["rect"], sides))}
+    if shape["name"] == "point":
+        return {**shape, "cx": left, "cy": top}
+    if "poly" in shape["name"]:
         xs, ys = shape["all_points_x"], shape["all_points_y"]
-        cut = {"all_points_x": into(xs, width), "all_points_y": into(ys, height)}
-    else:
-        return shape  # a circle or ellipse that is cut is none
-    return {**shape, **cut}
+        return {**shape, "all_points_x": into(xs, width), "all_points_y": into(ys, height)}
+    return shape  # wholly outside; or a circle or ellipse, which cut is none
 
 
 def _number(value):
@@ -650,23 +629,19 @@ def _shape_problem(shape, size=None):
         return f"shape {short(kind)} is unknown", f"use one of {', '.join(SHAPES)}"
     for key in [*SHAPES[kind], *({"theta"} & shape.keys())]:
         value = shape.get(key)
-        values = [value]
-        if "poly" in kind:
-            values = value if isinstance(value, (list, tuple)) else []
-        if not values or not all(map(_number, values)):
+        values = value if "poly" in kind else [value]
+        if not isinstance(values, list | tuple) or not values or not all(map(_number, values)):
             return f"{key} is {short(value)}, not finite numbers", again
         if key in ("width", "height", "r", "rx", "ry") and value < 0:
             return f"{key} is negative ({value})", again
     if "poly" in kind and len(shape["all_points_x"]) != len(shape["all_points_y"]):
         return "all_points_x and all_points_y differ in length", again
-    if size and _overhang(shape, size) > TOLERANCE:
+    if size and (far := _overhang(shape, size)) > TOLERANCE:
         x, y, w, h = _box(shape)
         box = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g}"
         outside = f"{box} reaches outside the picture ({size[0]} x {size[1]})"
-        fix = "move its border into the picture"
-        return outside, f"{fix}, or cut it by annotations.tidy" if _overhang(
-            shape, size
-        ) <= 1 else fix
+        or_cut = ", or cut it by annotations.tidy" if far <= 1 else ""
+        return outside, f"move its border into the picture{or_cut}"
     return None
 
 
@@ -686,16 +661,23 @@ def _value_problems(values, specs):
         elif spec["type"] == "checkbox" and not isinstance(value, dict):
             yield f"{name} is {short(value)}, not a checkbox", 'write {"option": true}, or {}'
         else:
-            ticked = _ticks(value) if spec["type"] == "checkbox" else [value]
-            for tick in ticked:
+            for tick in ticks(value) if spec["type"] == "checkbox" else [value]:
                 if not isinstance(tick, str) or tick not in options:
                     near = difflib.get_close_matches(str(tick)[:99].strip().lower(), options, 1)
                     fix = f"write {near[0]!r}" if near else listed
                     yield f"{name} {short(tick)} is no option", fix
 
 
-def _ticks(value):
-    return sorted(option for option, on in value.items() if on)
+def ticks(checkbox) -> list[str]:
+    """The options that are ticked, in alphabetical order."""
+    return sorted(option for option, on in checkbox.items() if on)
+
+
+def category(value) -> str:
+    """An attribute's value as one text: a checkbox by its ticks, a missing value as ""."""
+    if isinstance(value, dict):
+        return "+".join(ticks(value))
+    return "" if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -733,16 +715,10 @@ def compare(a, b, gate=0.5) -> Agreement:
         only_b += [(name, r) for j, r in enumerate(of_b) if j not in used_b]
     same, kappa = {}, {}
     for name in dict.fromkeys(n for _, r, s, _ in pairs for n in [*r.attributes, *s.attributes]):
-        u, v = ([_category(pair[k].attributes.get(name)) for pair in pairs] for k in (1, 2))
+        u, v = ([category(pair[k].attributes.get(name)) for pair in pairs] for k in (1, 2))
         same[name], kappa[name] = float(np.mean(np.equal(u, v))), cohen_kappa(u, v)
     mean_iou = float(np.mean([pair[3] for pair in pairs])) if pairs else math.nan
     return Agreement(pairs, only_a, only_b, mean_iou, same, kappa)
-
-
-def _category(value):
-    if isinstance(value, dict):
-        return "+".join(_ticks(value))
-    return "" if value is None else str(value)
 
 
 def cohen_kappa(a, b) -> float:

@@ -1,4 +1,4 @@
-"""The annotated pictures of Assignment4A: the hundred of the course, or a reader's own."""
+"""For Assignment4A: the annotated pictures, the hundred of the course or a reader's own."""
 
 import csv
 import math
@@ -6,7 +6,6 @@ import re
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -14,16 +13,19 @@ from helpers.annotations import (
     AnnotationError,
     Finding,
     Picture,
+    bounding_box,
     boxes,
+    category,
     check,
     enlargement,
     from_boxes,
     read_schema,
     read_via,
     rescale,
+    ticks,
     tidy,
 )
-from helpers.exports import write_yolo
+from helpers.exports import require_exportable
 from helpers.files import ROOT
 
 FOLDER = ROOT / "images/annotations"
@@ -108,8 +110,8 @@ class OpenedSet:
         return next(iter(self.images.values())).shape[1::-1]
 
     def __str__(self):
-        count = sum(len(picture.regions) for picture in self.pictures)
-        return "\n".join([f"{len(self.pictures)} pictures, {count} boxes", *self.notes])
+        head = f"{len(self.pictures)} pictures, {_count(self.pictures)} boxes"
+        return "\n".join([head, *self.notes])
 
 
 def open_set(path, dataset) -> OpenedSet:
@@ -129,11 +131,12 @@ def open_set(path, dataset) -> OpenedSet:
     pictures = [_without_folder(picture, dataset) for picture in read_via(path)]
     if findings := check(pictures):
         raise AnnotationError(*findings)
-    pictures, points = _with_area(pictures)
-    if points:
+    regions = _count(pictures)
+    pictures = [replace(p, regions=list(filter(_has_area, p.regions))) for p in pictures]
+    if points := regions - _count(pictures):
         notes.append(f"left out: {points} regions without area, such as points")
     known = [picture for picture in pictures if _is_known(picture.filename, dataset)]
-    if not any(picture.regions for picture in known or pictures):
+    if not _count(known or pictures):
         raise AnnotationError(Finding(file, None, "it holds no box", "draw at least one"))
     if known:
         if left := len(pictures) - len(known):
@@ -146,7 +149,8 @@ def open_set(path, dataset) -> OpenedSet:
             raise AnnotationError(Finding(file, None, problem, fix))
     else:
         pictures, size, scale = _on_pages(pictures)
-        images = dict.fromkeys((p.filename for p in pictures), _page(size))
+        page = np.full((size[1], size[0], 3), 225, np.uint8)
+        images = dict.fromkeys((p.filename for p in pictures), page)
         notes.append(
             f"no picture is of {dataset.source}, so pixels and sizes are unknown: boxes "
             f"{f'at 1/{scale} of their size ' if scale > 1 else ''}on blank pages of "
@@ -156,10 +160,8 @@ def open_set(path, dataset) -> OpenedSet:
     pictures, changes = tidy(pictures, sizes)
     notes += [f"mended: {change}" for change in changes]
     notes += [f"left as it is: {finding}" for finding in check(pictures, course.schema)]
-    pictures = _with_labels(pictures)
-    with TemporaryDirectory() as trial:  # what an export refuses is refused here
-        labels = {region.attributes["label"]: None for p in pictures for region in p.regions}
-        write_yolo(pictures, Path(trial) / "yolo", sizes, list(labels))
+    pictures = [replace(p, regions=[_labelled(r) for r in p.regions]) for p in pictures]
+    require_exportable(pictures, sizes, suffix=".txt")
     return OpenedSet(pictures, images, notes)
 
 
@@ -171,10 +173,6 @@ def _on_pages(pictures):
     if scale > 1:
         pictures = rescale(pictures, 1 / scale)
     return pictures, tuple(max(math.ceil(side / scale), 1) for side in reach.tolist()), scale
-
-
-def _page(size):
-    return np.full((size[1], size[0], 3), 225, np.uint8)
 
 
 def _without_folder(picture, dataset):
@@ -191,27 +189,19 @@ def _is_known(name, dataset):
     return True
 
 
-def _with_area(pictures):
-    """The pictures without regions that have no area, and how many these were."""
-    kept = [
-        replace(p, regions=[r for r in p.regions if boxes([Picture("", [r])])[0, 2:].min() > 0])
-        for p in pictures
-    ]
-    return kept, sum(len(p.regions) for p in pictures) - sum(len(p.regions) for p in kept)
+def _count(pictures):
+    return sum(len(picture.regions) for picture in pictures)
 
 
-def _with_labels(pictures):
-    """The pictures with a text as label in every region."""
+def _has_area(region):
+    return min(bounding_box(region.shape)[2:]) > 0
 
-    def named(region):
-        label = region.attributes.get("label")
-        if isinstance(label, dict):  # checkboxes
-            label = "+".join(option for option, ticked in label.items() if ticked)
-        label = "" if label is None else str(label)
-        label = " ".join("".join(c if c.isprintable() else " " for c in label).split())
-        return replace(region, attributes={**region.attributes, "label": label or UNLABELLED})
 
-    return [replace(p, regions=[named(region) for region in p.regions]) for p in pictures]
+def _labelled(region):
+    """The region with a text in one line as its label."""
+    label = category(region.attributes.get("label"))
+    label = " ".join("".join(c if c.isprintable() else " " for c in label).split())
+    return replace(region, attributes={**region.attributes, "label": label or UNLABELLED})
 
 
 def from_enlarged(pictures, scale, size=(32, 32)) -> list[Picture]:
@@ -245,10 +235,8 @@ def counts(pictures, schema) -> dict[str, dict[str, int]]:
         tally = result[name] = dict.fromkeys(spec.get("options", {}), 0)
         for region in regions:
             value = region.attributes.get(name)
-            if isinstance(value, dict):
-                chosen = [option for option, ticked in value.items() if ticked] or ["none"]
-            else:
-                chosen = [MISSING if value in (None, "") else str(value)]
+            is_checkbox = isinstance(value, dict)
+            chosen = ticks(value) or ["none"] if is_checkbox else [category(value) or MISSING]
             for option in chosen:
                 tally[option] = tally.get(option, 0) + 1
     return result
