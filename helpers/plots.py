@@ -1,9 +1,9 @@
-"""Figures that are drawn more than once, in one style."""
+"""Figures of all three notebooks that are drawn more than once or would hide the idea in a cell."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 STYLE = {
@@ -96,15 +96,14 @@ def pictures(
     boxes = [None] * len(images) if boxes is None else boxes
     wrong = [False] * len(images) if wrong is None else wrong
     lines = [
-        max(len(title.split("\n")) if title else 0 for title in titles[start : start + columns])
+        max(title.count("\n") + bool(title) for title in titles[start : start + columns])
         for start in range(0, len(images), columns)
     ] or [0]  # no pictures: a heading alone
-    left = 0.1 + max((0.08 * len(label) for label in rows), default=0)
-    lefts = [
-        i * (size + 0.06) + i // group * (0.14 if group > 1 else 0.0) + left for i in range(columns)
-    ]
+    left, above = 0.1 + 0.08 * max(map(len, rows), default=0), 0.3 if heading else 0.02
+    gap = 0.14 if group > 1 else 0.0  # inches, as all here
+    lefts = [left + i * (size + 0.06) + i // group * gap for i in range(columns)]
     width = lefts[-1] + size + 0.1 + (0.75 if bar else 0)
-    tops = np.cumsum([0.15 * count + 0.1 + size for count in lines]) + (0.3 if heading else 0.02)
+    tops = above + np.cumsum([0.15 * count + 0.1 + size for count in lines])
     height = tops[-1] + 0.08
     # Placed by hand: layout engines take seconds for a hundred axes.
     figure = plt.figure(figsize=(width, height))
@@ -119,7 +118,7 @@ def pictures(
         figure.text(0.1 / width, 1 - 0.08 / height, heading, ha="left", va="top", fontsize=10)
     if bar:
         length = min(2.2, height - 0.6)
-        place = (width - 0.7, height - (0.3 if heading else 0.02) - 0.2 - length, 0.1, length)
+        place = (width - 0.7, height - above - 0.2 - length, 0.1, length)
         axis = figure.add_axes(np.divide(place, (width, height, width, height)))
         figure.colorbar(ScalarMappable(cmap="inferno"), cax=axis, ticks=[0, 0.5, 1])
         axis.set_ylabel(bar, fontsize=8)
@@ -154,83 +153,62 @@ def curves(logs):
 
 def residual_network():
     """Draw a residual block of ResNet20v2, and the network as a chain of such blocks."""
-    figure, (above, below) = plt.subplots(2, 1, figsize=(10, 4.2), height_ratios=(3, 2))
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99, hspace=0.02)
-
-    def box(axis, x, text, color, y=0.5, width=1.0, height=0.6):
-        place = (x - width / 2, y - height / 2)
-        axis.add_patch(Rectangle(place, width, height, fc=color, ec="black", lw=1))
-        axis.text(x, y, text, ha="center", va="center", fontsize=8.5)
-
-    def arrow(axis, start, end):
-        style = {"arrowstyle": "-|>", "mutation_scale": 11, "color": "black"}
-        axis.add_patch(FancyArrowPatch(start, end, **style))
-
     blue, green, sand = "#cfe2f3", "#d9ead3", "#fff2cc"
-    above.text(0.0, 1.5, "A residual block", fontsize=10, weight="bold")
-    above.text(0.05, 0.5, "x", ha="center", va="center", fontsize=12)
-    for i, (size, width) in enumerate((("1x1", "narrow"), ("3x3", "narrow"), ("1x1", "wide"))):
-        x = 1.2 + 2.6 * i
-        box(above, x, "normalise\nReLU", green)
-        box(above, x + 1.2, f"convolution\n{size}, {width}", blue)
-        arrow(above, (x - (1.05 if i == 0 else 0.9), 0.5), (x - 0.5, 0.5))
-        arrow(above, (x + 0.5, 0.5), (x + 0.7, 0.5))
-    above.text(8.6, 0.5, "+", ha="center", va="center", fontsize=15)
-    above.add_patch(plt.Circle((8.6, 0.5), 0.2, fill=False))
-    arrow(above, (8.1, 0.5), (8.4, 0.5))
-    arrow(above, (8.8, 0.5), (9.3, 0.5))
-    above.text(9.7, 0.5, "x + f(x)", ha="center", va="center", fontsize=11)
-    above.plot([0.3, 0.3, 8.6], [0.5, 1.2, 1.2], color="black", lw=1)
-    arrow(above, (8.6, 1.2), (8.6, 0.7))
-    shortcut = "the shortcut: x as it is (in a stage's first block a 1x1 convolution: a new shape)"
-    above.text(4.5, 1.26, shortcut, ha="center", va="bottom", fontsize=8.5)
-    parts = [
+    normalised = "normalise\nReLU", "", green
+    block = [
+        ("x", "", "white"), normalised, ("convolution\n1x1, narrow", "", blue),
+        normalised, ("convolution\n3x3, narrow", "", blue),
+        normalised, ("convolution\n1x1, wide", "", blue),
+        ("+", "", "white"), ("x + f(x)", "", "white"),
+    ]  # fmt: skip
+    network = [
         ("pixels", "32x32x3", "white"), ("stem\n3x3", "32x32x16", blue),
         ("stage 1\n2 blocks", "32x32x64", sand), ("stage 2\n2 blocks", "16x16x128", sand),
         ("stage 3\n2 blocks", "8x8x256", sand), ("features", "8x8x256", green),
         ("mean over\nplaces", "256", "white"), ("logits", "10", blue),
         ("softmax", "10", "white"),
     ]  # fmt: skip
-    below.text(0.0, 1.15, "ResNet20v2, and the shape after each part", fontsize=10, weight="bold")
-    for i, (text, shape, color) in enumerate(parts):
-        x = 0.55 + 1.14 * i
-        box(below, x, text, color, y=0.6, width=0.9, height=0.5)
-        below.text(x, 0.25, shape, ha="center", va="top", fontsize=8.5)
-        if i:
-            arrow(below, (x - 0.69, 0.6), (x - 0.45, 0.6))
-    for axis, top in ((above, 1.7), (below, 1.3)):
-        axis.set(xlim=(-0.1, 10.3), ylim=(0, top))
-        axis.set_axis_off()
+    figure, axis = plt.subplots(figsize=(10, 4.2))
+    figure.subplots_adjust(0, 0, 1, 1)
+    axis.set(xlim=(-0.55, 8.55), ylim=(-0.8, 4.1))
+    axis.set_axis_off()
+    arrow = {"arrowprops": {"arrowstyle": "-|>", "fc": "black"}}
+    for y, chain in ((2.1, block), (0, network)):
+        for x, (text, shape, color) in enumerate(chain):
+            axis.add_patch(Rectangle((x - 0.4, y - 0.35), 0.8, 0.7, fc=color, ec="black"))
+            axis.text(x, y, text, ha="center", va="center", fontsize=8.5)
+            axis.text(x, y - 0.45, shape, ha="center", va="top", fontsize=8.5)
+            if x:
+                axis.annotate("", (x - 0.4, y), (x - 0.6, y), **arrow)
+    axis.plot([0, 0, 7], [2.45, 3.1, 3.1], color="black", lw=1)
+    axis.annotate("", (7, 2.45), (7, 3.1), **arrow)
+    shortcut = "the shortcut: x as it is (in a stage's first block a 1x1 convolution: a new shape)"
+    axis.text(3.5, 3.15, shortcut, ha="center", va="bottom", fontsize=8.5)
+    axis.text(-0.4, 3.7, "A residual block", weight="bold")
+    axis.text(-0.4, 0.65, "ResNet20v2, and the shape after each part", weight="bold")
     return figure
-
-
-def confusion(axis, matrix, class_names) -> None:
-    """Draw a confusion matrix: rows are true classes, columns predicted ones, entries counts."""
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    for (row, column), count in np.ndenumerate(matrix):
-        color = "white" if shares[row, column] > 0.5 else "black"
-        axis.text(column, row, count, ha="center", va="center", fontsize=8, color=color)
-    axis.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
-    axis.set_yticks(range(len(class_names)), class_names)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
-    axis.grid(False)
 
 
 def confusion_and_accuracy(matrix, class_names, title):
     """Draw a confusion matrix of counts and, at its right, the accuracy per class.
 
-    Returns the figure.
+    Rows are true classes, columns predicted ones. Returns the figure.
     """
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(9.6, 5.6), width_ratios=(2.4, 1), sharey=True, layout="constrained"
     )
-    confusion(left, matrix, class_names)
-    left.set_title(title)
-    shares = 100 * matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
-    bars = right.barh(range(len(matrix)), shares, color=plt.get_cmap("Blues")(0.7))
-    right.bar_label(bars, [f"{share:.1f}" for share in shares], padding=3)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    left.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    for (row, column), count in np.ndenumerate(matrix):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        left.text(column, row, count, ha="center", va="center", fontsize=8, color=color)
+    left.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
+    left.set_yticks(range(len(class_names)), class_names)
+    left.set(title=title, xlabel="predicted", ylabel="true")
+    hits = 100 * shares.diagonal()
+    bars = right.barh(range(len(matrix)), hits, color=plt.get_cmap("Blues")(0.7))
+    right.bar_label(bars, [f"{share:.1f}" for share in hits], padding=3)
     right.set(title="Accuracy per class", xlim=(0, 120), xticks=(0, 50, 100), xlabel="percent")
-    right.grid(False)
+    for axis in (left, right):
+        axis.grid(False)
     return figure
