@@ -1,20 +1,17 @@
 """Whether to believe a heat map: scores against boxes, faithfulness curves, randomised networks.
 
-Maps are not negative, as Grad-CAM's are; a map of zeros is empty, "no evidence". Intervals are over
-pictures: how far a mean would move with other pictures and this same network.
+For Assignment4C. Maps are not negative, as Grad-CAM's are; a map of zeros is empty, "no
+evidence". Intervals are over pictures: how far a mean would move with other pictures and this same
+network.
 """
 
-import base64
 import inspect
-import io
 import itertools
 import random
 import re
 from dataclasses import dataclass
 
-import ipywidgets
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
@@ -74,46 +71,19 @@ def show(images, names, maps: dict, boxes: dict | None = None, heading="", size:
         heading, size: as in `plots.pictures`, whose figure is returned.
     """
     tiles, titles, frames = [], [], []
+    heats = {title: upsample(normalise(kind), images.shape[1:3]) for title, kind in maps.items()}
     for i, image in enumerate(images):
         tiles.append(image)
         titles.append("picture" if i == 0 else "")
         frames.append(None)
         for title, kind in maps.items():
-            heat = upsample(normalise(kind[i : i + 1]), image.shape[:2])[0]
-            tiles.append(overlay(image, heat))
+            tiles.append(overlay(image, heats[title][i]))
             titles.append("\n".join([title] * (i == 0) + ["no evidence"] * (not kind[i].any())))
             frames.append(data.bounding_box(boxes[title][i]) if title in (boxes or {}) else None)
     return plots.pictures(
         tiles, titles, columns=1 + len(maps), rows=names, boxes=frames, heading=heading, size=size,
         bar="share of the map's maximum",
     )  # fmt: skip
-
-
-def explorer(draw, **choices) -> ipywidgets.Widget:
-    """Drop-down lists and the figure that `draw` makes of what is chosen; needs a running kernel.
-
-    Args:
-        draw: takes an argument per list, returns a figure.
-        choices: options of every list, values or (label, value), as ipywidgets.Dropdown has them.
-    """
-    fields = {
-        name: ipywidgets.Dropdown(options=each, description=name) for name, each in choices.items()
-    }
-    screen = ipywidgets.HTML()
-
-    def redraw(_=None):
-        figure, png = draw(**{name: each.value for name, each in fields.items()}), io.BytesIO()
-        figure.savefig(png)
-        plt.close(figure)
-        text = base64.b64encode(png.getvalue()).decode()  # Colab may lose binary messages
-        screen.value = (
-            f'<img src="data:image/png;base64,{text}" alt="the figure of what is chosen">'
-        )
-
-    for field in fields.values():
-        field.observe(redraw, "value")
-    redraw()
-    return ipywidgets.HBox([ipywidgets.VBox(list(fields.values())), screen])
 
 
 # --- Means over pictures -------------------------------------------------------------------------
@@ -172,7 +142,8 @@ def pointing(maps, masks) -> np.ndarray:
     Arguments and errors as `compare`, for one kind of map; float64 (N,), 0 for an empty map.
     """
     maps, masks = _checked(maps, masks)
-    return _share_inside((maps == _peak(maps)) & (maps > 0), masks)
+    highest = maps.max(axis=(1, 2), keepdims=True)
+    return _share_inside((maps == highest) & (maps > 0), masks)
 
 
 def energy(maps, masks) -> np.ndarray:
@@ -191,7 +162,7 @@ def half_maximum_iou(maps, masks) -> np.ndarray:
     Arguments and errors as `compare`, for one kind of map; float64 (N,), 0 for an empty map.
     """
     maps, masks = _checked(maps, masks)
-    hot = (maps >= _peak(maps) / 2) & (maps > 0)
+    hot = (maps >= maps.max(axis=(1, 2), keepdims=True) / 2) & (maps > 0)
     return (hot & masks).sum(axis=(1, 2)) / (hot | masks).sum(axis=(1, 2))
 
 
@@ -202,13 +173,20 @@ SCORES = {
 }
 
 
-def gaussian(shape, sigma: float = 0.25) -> np.ndarray:
+def gaussian(shape) -> np.ndarray:
     """Maps (N, H, W) that know only that photographers centre: a Gaussian around the middle.
 
-    `sigma` is a share of the side: 0.25 is 8 pixels of 32.
+    Its standard deviation is a quarter of the side, 8 pixels of 32.
     """
-    y, x = (((np.arange(side) + 0.5) / side - 0.5) / sigma for side in shape[1:])
+    y, x = (((np.arange(side) + 0.5) / side - 0.5) / 0.25 for side in shape[1:])
     return np.broadcast_to(np.exp(-(y[:, None] ** 2 + x**2) / 2), shape)
+
+
+def guess(shape) -> np.ndarray:
+    """Maps (N, H, W) for `mosaics` that only guess: a `gaussian` in a random quarter."""
+    count, height, width = shape
+    quarter = np.eye(4)[np.random.default_rng(0).integers(4, size=count)]
+    return _tiled(quarter[..., None, None] * gaussian((1, height // 2, width // 2)))
 
 
 @dataclass(frozen=True)
@@ -222,14 +200,7 @@ class Row:
     empty: int  # maps without evidence, counted as 0
 
 
-def guess(shape, seed: int = 0) -> np.ndarray:
-    """Maps (N, H, W) for `mosaics` that only guess: a `gaussian` in a random quarter."""
-    count, height, width = shape
-    quarter = np.eye(4)[np.random.default_rng(seed).integers(4, size=count)]
-    return _tiled(quarter[..., None, None] * gaussian((1, height // 2, width // 2)))
-
-
-def compare(maps: dict, masks, baselines: dict | None = None, seed: int = 0) -> list[Row]:
+def compare(maps: dict, masks, baselines: dict | None = None) -> list[Row]:
     """Score kinds of maps beside baselines.
 
     Args:
@@ -237,7 +208,6 @@ def compare(maps: dict, masks, baselines: dict | None = None, seed: int = 0) -> 
         masks: bool (N, H, W), true inside the boxes; see `annotations.masks`.
         baselines: maps that have seen no picture, in the same form; by default a uniform map and
             `gaussian`.
-        seed: of the bootstrap.
 
     Returns:
         For every score of `SCORES` a row per kind of map, then the baselines'.
@@ -257,9 +227,9 @@ def compare(maps: dict, masks, baselines: dict | None = None, seed: int = 0) -> 
         to_beat = {name: function(each, masks) for name, each in baselines.items()}
         for name, each in maps.items():
             values = function(each, masks)
-            minus = {other: bootstrap(values - low, seed) for other, low in to_beat.items()}
-            rows.append(Row(score, name, bootstrap(values, seed), minus, _count_empty(each)))
-        rows += [Row(score, name, bootstrap(low, seed), {}, 0) for name, low in to_beat.items()]
+            minus = {other: bootstrap(values - low) for other, low in to_beat.items()}
+            rows.append(Row(score, name, bootstrap(values), minus, _count_empty(each)))
+        rows += [Row(score, name, bootstrap(low), {}, 0) for name, low in to_beat.items()]
     return rows
 
 
@@ -276,7 +246,7 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def mosaics(images, masks, classes, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mosaics(images, masks, classes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every picture in a random quarter among three of other classes: the grid pointing game.
 
     After Boehle et al., "Convolutional Dynamic Alignment Networks" (2021). Where one object fills
@@ -287,7 +257,6 @@ def mosaics(images, masks, classes, seed: int = 0) -> tuple[np.ndarray, np.ndarr
         images: (N, H, W, C).
         masks: bool (N, H, W).
         classes: int (N,), four classes at least.
-        seed: of neighbours and places.
 
     Returns:
         Images (N, 2H, 2W, C) for a network of that size; their members, int (N, 4): the n-th
@@ -304,7 +273,7 @@ def mosaics(images, masks, classes, seed: int = 0) -> tuple[np.ndarray, np.ndarr
         f"images {images.shape}, masks {masks.shape} and classes {classes.shape} must be "
         "(N, H, W, C), (N, H, W) and (N,), with four classes at least.",
     )  # fmt: skip
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)  # neighbours and places are drawn
 
     def with_neighbours(n):
         others = rng.permutation(np.setdiff1d(classes, classes[n]))[:3]
@@ -524,10 +493,6 @@ def _unit_ranks(maps):
 
 
 # --- Shared ---------------------------------------------------------------------------------------
-
-
-def _peak(maps):
-    return maps.max(axis=(1, 2), keepdims=True)
 
 
 def _share_inside(maps, masks):
