@@ -5,13 +5,17 @@ evidence". Intervals are over pictures: how far a mean would move with other pic
 network.
 """
 
+import base64
 import inspect
+import io
 import itertools
 import random
 import re
 from dataclasses import dataclass
 
+import ipywidgets
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
@@ -84,6 +88,33 @@ def show(images, names, maps: dict, boxes: dict | None = None, heading="", size:
         tiles, titles, columns=1 + len(maps), rows=names, boxes=frames, heading=heading, size=size,
         bar="share of the map's maximum",
     )  # fmt: skip
+
+
+def explorer(draw, **choices) -> ipywidgets.Widget:
+    """Drop-down lists and the figure that `draw` makes of what is chosen; needs a running kernel.
+
+    Args:
+        draw: takes an argument per list, returns a figure.
+        choices: options of every list, values or (label, value), as ipywidgets.Dropdown has them.
+    """
+    fields = {
+        name: ipywidgets.Dropdown(options=each, description=name) for name, each in choices.items()
+    }
+    screen = ipywidgets.HTML()
+
+    def redraw(_=None):
+        figure, png = draw(**{name: each.value for name, each in fields.items()}), io.BytesIO()
+        figure.savefig(png)
+        plt.close(figure)
+        text = base64.b64encode(png.getvalue()).decode()  # Colab may lose binary messages
+        screen.value = (
+            f'<img src="data:image/png;base64,{text}" alt="the figure of what is chosen">'
+        )
+
+    for field in fields.values():
+        field.observe(redraw, "value")
+    redraw()
+    return ipywidgets.HBox([ipywidgets.VBox(list(fields.values())), screen])
 
 
 # --- Means over pictures -------------------------------------------------------------------------

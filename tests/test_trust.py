@@ -498,6 +498,20 @@ def test_a_guess_is_a_gaussian_in_a_quarter_picked_at_random():
     assert np.allclose(quarters.sum(axis=1), trust.gaussian((40, 32, 32)))
 
 
+def test_the_explorer_draws_what_is_chosen():
+    drawn = []
+
+    def draw(**chosen):
+        drawn.append(chosen)
+        return plt.figure(figsize=(1, 1))
+
+    lists, screen = trust.explorer(draw, number=[("one", 1), ("two", 2)], kind=["a"]).children
+    first = screen.value
+    lists.children[0].value = 2
+    assert drawn == [{"number": 1, "kind": "a"}, {"number": 2, "kind": "a"}]
+    assert first.startswith("<img src") and not plt.get_fignums()
+
+
 # --- What is judged ------------------------------------------------------------------------------
 
 
