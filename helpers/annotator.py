@@ -1,7 +1,8 @@
 """Draw boxes and choose attributes in the notebook; every Submit saves into one VIA CSV.
 
-A thin layer of ipywidgets around jupyter-bbox-widget (https://github.com/gereleth/
-jupyter-bbox-widget), for JupyterLab 4 and Colab. Boxes snap to the edges of the picture's pixels.
+For Assignment4A: a thin layer of ipywidgets around jupyter-bbox-widget (https://github.com/
+gereleth/jupyter-bbox-widget), in JupyterLab 4 and Colab. Boxes snap to the edges of the picture's
+pixels.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Where a network holds evidence for a class: Grad-CAM and its close relatives.
+"""Where a network holds evidence for a class, for Assignment4B and 4C: Grad-CAM and its relatives.
 
 Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), Grad-CAM++ (Chattopadhay et al. 2018, arXiv
 1710.11063), HiResCAM (Draelos and Carin 2020, arXiv 2011.08891), LayerCAM (Jiang et al. 2021,
@@ -472,10 +472,11 @@ def _floats(maps):
 
 def check_values(maps) -> None:
     """Raise ValueError for maps (N, h, w) with NaN, infinity or a negative value."""
-    for i in np.flatnonzero(~((maps >= 0) & np.isfinite(maps)).all(axis=(1, 2))):
+    good = ((maps >= 0) & np.isfinite(maps)).all(axis=(1, 2))
+    if not good.all():
         raise ValueError(
-            f"Map {i} holds NaN, infinity or a negative value. Check the network's weights; "
-            "np.maximum(maps, 0) keeps the positive evidence."
+            f"Map {np.argmin(good)} holds NaN, infinity or a negative value. Check the network's "
+            "weights; np.maximum(maps, 0) keeps the positive evidence."
         )
 
 

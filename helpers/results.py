@@ -1,8 +1,9 @@
-"""What the recorded runs come to, as text: every accuracy in README and notebooks is from here."""
+"""What the recorded runs come to, as text, for Assignment4B and the README."""
 
 import csv
 import itertools
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -53,22 +54,20 @@ def table(saved: Path = RECORDED) -> str:
         "| the assignment | 50,000; the test pictures choose | 50 | unknown | "
         f"| {of_log(read_log(saved / 'assignment/training_log.csv'))} | | |",
     ]
-    for kind, rows in itertools.groupby(recorded_runs(saved), _kind):
-        recipe, of, data = kind
+    kinds = itertools.groupby(recorded_runs(saved), itemgetter("recipe", "of", "data"))
+    for (recipe, of, data), rows in kinds:
         group = list(rows)
-        seeds = ", ".join(f"{row['seed']:.0f}" for row in group)
-        epochs = (
-            f"{of:.0f}" if group[0]["epochs"] == of else f"{group[0]['epochs']:.0f} of {of:.0f}"
-        )
+        seeds, done = ", ".join(f"{row['seed']:.0f}" for row in group), group[0]["epochs"]
+        epochs = f"{of:.0f}" if done == of else f"{done:.0f} of {of:.0f}"
         hours = np.mean([row["seconds"] for row in group]) / 3600
         if recipe == "reproduction":
             pictures, validation, flip = "50,000; the test pictures choose", "", ""
             test = of_log(read_log(saved / recipe / "training_log.csv"))
         else:
             pictures = "45,000; 5,000 others choose"
-            validation = _mean([row["val_acc"] for row in group], VALIDATION)
-            test, flip = (
-                _mean([row[key] for row in group], TEST) for key in ("test_acc", "test_acc_flip")
+            counts = {"val_acc": VALIDATION, "test_acc": TEST, "test_acc_flip": TEST}
+            validation, test, flip = (
+                _mean([row[key] for row in group], count) for key, count in counts.items()
             )
         if data != "CIFAR-10":
             pictures += f"; all of {data}"
@@ -77,10 +76,6 @@ def table(saved: Path = RECORDED) -> str:
             f"{hours:.1f} |"
         )
     return "\n".join(lines)
-
-
-def _kind(row):
-    return row["recipe"], row["of"], row["data"]
 
 
 def _mean(accuracies, pictures):
