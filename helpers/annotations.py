@@ -108,12 +108,12 @@ def one_per_cause(findings) -> list[Finding]:
 
 
 class AnnotationError(ValueError):
-    """Annotations that cannot be used; `findings` lists why, the message shows the first."""
+    """Annotations that cannot be used: every cause in `findings`, the first in the message."""
 
     def __init__(self, *findings):
-        self.findings = list(findings)
-        more = f" ({len(findings) - 1} more in .findings)" if len(findings) > 1 else ""
-        super().__init__(f"{findings[0]}{more}")
+        self.findings = one_per_cause(findings)
+        first, *others = self.findings
+        super().__init__(f"{first} ({len(others)} more in .findings)" if others else str(first))
 
 
 @contextmanager
@@ -215,7 +215,7 @@ def _from_csv(name, text):
         picture.file_attributes.update(about)
         if shape or attributes:  # the row of a picture without regions has neither
             picture.regions.append(Region(shape, attributes, row))
-    return list(pictures.values()), one_per_cause(findings)
+    return list(pictures.values()), findings
 
 
 def _header(name, line):
@@ -289,7 +289,7 @@ def _from_json(name, entries):
         kept_id = key if key != f"{filename}{size}" else None
         pictures.append(Picture(filename, regions, size, about, row, kept_id))
         row += max(len(regions), 1)
-    return pictures, one_per_cause(findings)
+    return pictures, findings
 
 
 def read_schema(path) -> dict:

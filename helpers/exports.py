@@ -25,7 +25,6 @@ from helpers.annotations import (
     bounding_box,
     check,
     member,
-    one_per_cause,
     parse,
     reading,
     to_json,
@@ -249,7 +248,7 @@ def require_exportable(pictures, sizes, categories=None, suffix=None) -> None:
             problem = f"it would share one label file, {file!r}, with {owner.filename!r}"
             findings.append(Finding(p.filename, p.row, problem, "rename one of them"))
     if findings:
-        raise AnnotationError(*one_per_cause(findings))
+        raise AnnotationError(*findings)
 
 
 def _problems(p, categories):
