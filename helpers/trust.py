@@ -93,6 +93,9 @@ def show(images, names, maps: dict, boxes: dict | None = None, heading="", size:
 def explorer(draw, **choices) -> ipywidgets.Widget:
     """Drop-down lists and the figure that `draw` makes of what is chosen; needs a running kernel.
 
+    ipywidgets.interact would do, but nbclient cannot execute its Output widget without storing the
+    state of all widgets in the notebook, and GitHub does not render a notebook that holds it.
+
     Args:
         draw: takes an argument per list, returns a figure.
         choices: options of every list, values or (label, value), as ipywidgets.Dropdown has them.
