@@ -7,7 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
+import scipy  # scipy.stats is loaded where it is used: a second
 
 from helpers.runs import Run, open_run, read_log
 from helpers.runtime import RECORDED
@@ -107,7 +107,7 @@ def mcnemar(first_correct, second_correct) -> PairedTest:
         raise ValueError(f"{first.shape} and {second.shape}: both must judge the same pictures.")
     only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
     differing = only_first + only_second
-    p_value = binomtest(only_first, differing).pvalue if differing else 1.0
+    p_value = scipy.stats.binomtest(only_first, differing).pvalue if differing else 1.0
     return PairedTest(only_first, only_second, float(p_value))
 
 

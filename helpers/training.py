@@ -86,7 +86,8 @@ class Trainer:
         loss = keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=self.recipe.label_smoothing
         )
-        model.compile(optimizer=optimizer, loss=loss, metrics=["acc"])
+        accuracy = keras.metrics.CategoricalAccuracy(name="acc")  # named by a string, it would be
+        model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])  # made in a second trace
         return model
 
     def fit(self, dataset: Dataset, epoch: int, *callbacks) -> tuple[float, float]:

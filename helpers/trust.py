@@ -17,7 +17,7 @@ import ipywidgets
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy import stats
+import scipy
 
 from helpers import annotations, data, plots, runs, runtime
 from helpers.files import ROOT
@@ -156,8 +156,8 @@ def bootstrap(values, seed: int = 0, times: int = 10_000) -> Interval:
         f"values {values.shape} must be (N,), one finite number per picture, and N at least 2.",
     )
     # SciPy 1.15 renamed the generator's argument.
-    renamed = "rng" in inspect.signature(stats.bootstrap).parameters
-    found = stats.bootstrap(
+    renamed = "rng" in inspect.signature(scipy.stats.bootstrap).parameters
+    found = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=times, method="percentile",
         batch=max(1, 10**6 // len(values)),  # resamples at once: bounds the memory
         **{"rng" if renamed else "random_state": np.random.default_rng(seed)},
@@ -520,7 +520,7 @@ def _maps(maps_of, images, classes):
 
 def _unit_ranks(maps):
     """Centred ranks (N, places) of length 1; their products are Spearman's correlations."""
-    ranks = stats.rankdata(np.reshape(maps, (len(maps), -1)), axis=1)
+    ranks = scipy.stats.rankdata(np.reshape(maps, (len(maps), -1)), axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     length = np.linalg.norm(ranks, axis=1, keepdims=True)
     return ranks / np.where(length > 0, length, 1)

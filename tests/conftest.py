@@ -47,6 +47,7 @@ LONG = (
     "test_interrupt.py",
     "test_record.py",
     "test_bad_input.py",
+    "test_notebooks.py",
     "test_setup_cell.py",
     "test_annotator_browser.py",
     "test_own_annotations.py",

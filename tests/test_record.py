@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -46,6 +47,48 @@ def test_scores_are_those_of_the_checkpoint_on_test_pictures(run, few):
     assert scores["test_acc"] == pytest.approx(np.mean(plain.argmax(1) == few.y_test))
     both = np.mean((plain + mirrored).argmax(1) == few.y_test)
     assert scores["test_acc_flip"] == pytest.approx(both)
+
+
+def test_test_pictures_are_predicted_once(run, few, tmp_path):
+    shutil.copytree(run.folder, tmp_path, dirs_exist_ok=True)
+    copy, network = runs.open_run(tmp_path), run.network()
+    predicted = network.predict(few.x_test, verbose=0)
+    kept = copy.test_probabilities()
+    assert np.allclose(kept, predicted, atol=3e-4)  # rounded to 16 bits
+    assert np.array_equal(kept.argmax(axis=1), predicted.argmax(axis=1))
+    assert np.array_equal(copy.predict_test(network, few), kept)
+
+    # Of other pictures, of another network, or never scored: no kept prediction is believed.
+    copied = dataclasses.replace(few, source="copy.npz")
+    assert not np.array_equal(copy.predict_test(network, copied), kept)
+    fewer = dataclasses.replace(few, x_test=few.x_test[:150], y_test=few.y_test[:150])
+    assert len(copy.predict_test(network, fewer)) == 150
+    np.savez(tmp_path / runs.PREDICTIONS, probabilities=kept[::-1])
+    assert np.allclose(copy.predict_test(network, few), predicted, atol=1e-6)
+    (tmp_path / runs.PREDICTIONS).write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"test_predictions.npz is damaged \(.*git checkout"):
+        copy.predict_test(network, few)
+    (tmp_path / runs.PREDICTIONS).unlink()
+    assert np.allclose(copy.predict_test(network, few), predicted, atol=1e-6)
+    with pytest.raises(FileNotFoundError, match="score the run first"):
+        copy.test_correct()
+
+
+def test_rounding_what_is_kept_changes_no_class(run, few, tmp_path):
+    shutil.copytree(run.folder, tmp_path, dirs_exist_ok=True)
+    close = np.full((len(few.x_test), 10), 0.05, np.float32)
+    close[:, 3:5] = 0.29998, 0.30002  # the same number in 16 bits
+
+    class Undecided:
+        def predict(self, x, verbose):
+            return close
+
+    copy = runs.open_run(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs.Run, "network", lambda self: Undecided())
+        runs.score(copy, few)
+    assert np.all(copy.test_probabilities().argmax(axis=1) == 4)
+    assert np.allclose(copy.test_probabilities(), close, atol=3e-4)
 
 
 def test_another_file_under_the_checkpoints_name_is_refused(run, tmp_path):
