@@ -98,7 +98,7 @@ class Run:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: score the run first.")
         try:
-            with np.load(path) as file:
+            with np.load(path, allow_pickle=False) as file:
                 return file["probabilities"].astype(np.float32)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(

@@ -178,7 +178,7 @@ def test_the_interval_is_seeded_and_the_mean_exact():
 
 @pytest.mark.parametrize("name", ["rng", "random_state"])  # since SciPy 1.15, and before
 def test_the_generator_reaches_any_scipy(monkeypatch, name):
-    real, given = trust.stats.bootstrap, {}
+    real, given = trust.scipy.stats.bootstrap, {}
     real_names = inspect.signature(real).parameters
 
     def bootstrap(data, statistic, **options):
@@ -188,7 +188,7 @@ def test_the_generator_reaches_any_scipy(monkeypatch, name):
 
     parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)
     bootstrap.__signature__ = inspect.Signature([parameter])
-    monkeypatch.setattr(trust.stats, "bootstrap", bootstrap)
+    monkeypatch.setattr(trust.scipy.stats, "bootstrap", bootstrap)
     trust.bootstrap([1.0, 2.0])
     assert [key for key in given if key in ("rng", "random_state")] == [name]
 
