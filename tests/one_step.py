@@ -18,9 +18,7 @@ def one_step(folder, shift=0.0, erase=0.0):
     from helpers.recipes import QUICK
 
     scenes = data.synthetic(train=200, test=50)
-    recipe = dataclasses.replace(
-        QUICK, batch_size=180, epochs=1, optimizer="muon", shift=shift, erase=erase
-    )
+    recipe = dataclasses.replace(QUICK, batch_size=180, epochs=1, shift=shift, erase=erase)
     run = training.train(recipe, scenes, folder, precision="float32")
     weights = run.network().get_weights()
     return run.log[0]["loss"], sum(np.abs(array).sum(dtype=np.float64) for array in weights)

@@ -12,9 +12,9 @@ import numpy as np
 
 from helpers import data, runs, training
 from helpers.files import ROOT
-from helpers.recipes import QUICK
+from helpers.recipes import COURSE
 
-RECIPE = dataclasses.replace(QUICK, epochs=3, batch_size=10, shift=0.1, erase=0.5)
+RECIPE = dataclasses.replace(COURSE, epochs=3, batch_size=10, depth=11)
 
 
 def train(folder):

@@ -25,8 +25,13 @@ def few():
 def run(few, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "quick"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", {"synthetic": few}.get)
-        return record.train("quick", 1, source="synthetic", precision="float32", folder=folder)
+        patch.setitem(RECIPES, "quick", dataclasses.replace(COURSE, name="quick", depth=11))
+        with pytest.MonkeyPatch.context() as drawn:
+            drawn.setattr(data, "load", {"synthetic": few}.get)
+            trained = record.train(
+                "quick", 1, source="synthetic", precision="float32", folder=folder
+            )
+        yield trained
 
 
 def test_a_cut_schedule_and_one_laid_out_anew():

@@ -12,17 +12,10 @@ import pytest
 
 from helpers import runs, training
 from helpers.files import ROOT
-from helpers.recipes import MODERN, QUICK, InverseTimeDecay
+from helpers.recipes import COURSE, MODERN
 
 RECIPE = dataclasses.replace(
-    QUICK,
-    name="tiny",
-    epochs=3,
-    batch_size=60,
-    shift=0.1,
-    erase=0.5,
-    batch_norm_momentum=0.5,
-    learning_rate=InverseTimeDecay(0.004, 0.319),
+    COURSE, name="tiny", epochs=3, batch_size=60, flip=False, depth=11, batch_norm_momentum=0.5
 )
 
 

@@ -238,7 +238,7 @@ def test_differences_are_paired():
 # --- Deletion and insertion ----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def toy():
     """White pictures, and a network whose probability is the brightness of the left half."""
 
@@ -442,10 +442,11 @@ def test_bad_cascades_are_refused(network, pictures, labels):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A network of some 20 seconds: half of the quick mode's pictures, half of its epochs."""
+    """A network of a few seconds: half of the quick mode's pictures, in two epochs."""
     scenes = data.synthetic(train=1200, test=300)
     folder = tmp_path_factory.mktemp("run")
-    run = training.train(QUICK, scenes, folder, epochs=2, precision="float32")
+    recipe = dataclasses.replace(QUICK, epochs=2, batch_size=32)
+    run = training.train(recipe, scenes, folder, precision="float32")
     return run.network(), scenes, run.folder
 
 
