@@ -22,7 +22,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy  # scipy.optimize is loaded where it is used: half a second
 
 from helpers.files import read_text, write_text
 
@@ -708,7 +708,8 @@ def compare(a, b, gate=0.5) -> Agreement:
     for name, (of_a, of_b) in sides.items():
         overlap = iou(*([bounding_box(r.shape) for r in side] for side in (of_a, of_b)))
         overlap[overlap < gate] = 0  # or such a pair could push out a good one
-        matched = [(i, j) for i, j in zip(*linear_sum_assignment(-overlap)) if overlap[i, j]]
+        matched = zip(*scipy.optimize.linear_sum_assignment(-overlap))
+        matched = [(i, j) for i, j in matched if overlap[i, j]]
         pairs += [(name, of_a[i], of_b[j], float(overlap[i, j])) for i, j in matched]
         used_a, used_b = {i for i, _ in matched}, {j for _, j in matched}
         only_a += [(name, r) for i, r in enumerate(of_a) if i not in used_a]

@@ -33,46 +33,17 @@ def use_style() -> None:
     set_matplotlib_formats("jpeg", pil_kwargs={"quality": 72, "subsampling": "4:2:2"})
 
 
-def picture(axis, image, title="", box=None, wrong=False) -> None:
-    """Show one picture (H, W, 3) or map (H, W) without axes, with a box (x, y, w, h) in pixels.
-
-    A wrong one gets a red frame, and a cross before its title.
-    """
-    axis.imshow(image, cmap="inferno")
-    axis.set_axis_off()
-    axis.set_title(f"✗ {title}" if wrong else title, fontsize=8, pad=3)
-    if wrong:
-        axis.title.set_color("tab:red")
-        frame = Rectangle((0, 0), 1, 1, transform=axis.transAxes, clip_on=False)
-        frame.set(fill=False, ec="tab:red", lw=2)
-        axis.add_patch(frame)
-    if box is not None:
-        outline(axis, box)
-
-
-def outline(axis, box, color="white", style="-", width=1.4):
-    """Draw a box (x, y, w, h) in pixels, black beneath `color` to show on any picture.
-
-    Returns the upper of the two lines, for a legend.
-    """
-    x, y, w, h = box  # pixel edges; imshow puts the first pixel's centre at 0
-    for edge, lw, line in (("black", 2.2 * width, "-"), (color, width, style)):
-        drawn = Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=edge, lw=lw, ls=line)
-        axis.add_patch(drawn).set_clip_on(False)  # whole also where it touches the border
-    return drawn
-
-
 def pictures(
     images,
     titles=None,
     columns=10,
     group=1,
-    boxes=None,
+    boxes=(),
     size=0.8,
     heading="",
     bar="",
     rows=(),
-    wrong=None,
+    wrong=(),
 ):
     """Draw pictures row by row.
 
@@ -81,50 +52,78 @@ def pictures(
         titles: one per picture, "" for none.
         columns: pictures per row.
         group: so many neighbours stand close together.
-        boxes: x, y, w, h in pixels, one per picture.
-        size: width of a picture, inches; 0.8 shows every pixel of 32 as two by two of the
+        boxes: x, y, w, h in pixels, or None, one per picture; or two such lists to compare,
+            {label: boxes}, with a legend where the heading would be.
+        size: longer side of a picture, inches; 0.8 shows every pixel of 32 as two by two of the
             screen's, and whole multiples of it keep all pixels equally large.
         heading: of the whole figure.
         bar: label of a colour bar for heat maps scaled to 0..1; none if empty.
         rows: label at the left of each row.
-        wrong: bool, one per picture: which to mark as wrong.
+        wrong: bool, one per picture: a wrong one gets a red frame and a cross before its title.
 
     Returns:
-        The figure; `figure.axes` holds the pictures in order.
+        The figure. Its first axis holds all pictures and is measured in inches: an axis for each
+        would take seconds for a hundred.
     """
     titles = titles or [""] * len(images)
-    boxes = [None] * len(images) if boxes is None else boxes
-    wrong = [False] * len(images) if wrong is None else wrong
+    compared = isinstance(boxes, dict)
     lines = [
         max(title.count("\n") + bool(title) for title in titles[start : start + columns])
         for start in range(0, len(images), columns)
     ] or [0]  # no pictures: a heading alone
-    left, above = 0.1 + 0.08 * max(map(len, rows), default=0), 0.3 if heading else 0.02
-    gap = 0.14 if group > 1 else 0.0  # inches, as all here
-    lefts = [left + i * (size + 0.06) + i // group * gap for i in range(columns)]
-    width = lefts[-1] + size + 0.1 + (0.75 if bar else 0)
-    tops = above + np.cumsum([0.15 * count + 0.1 + size for count in lines])
-    height = tops[-1] + 0.08
-    # Placed by hand: layout engines take seconds for a hundred axes.
+    left, above = 0.1 + 0.08 * max(map(len, rows), default=0), 0.3 if heading or compared else 0.02
+    gap = 0.14 if group > 1 else 0.0
+    lefts = _whole([left + i * (size + 0.06) + i // group * gap for i in range(columns)])
+    tops = _whole(above + np.cumsum([0.15 * count + 0.1 + size for count in lines]) - size)
+    width, height = _whole([lefts[-1] + size + 0.1 + (0.75 if bar else 0), tops[-1] + size + 0.08])
     figure = plt.figure(figsize=(width, height))
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axis.set_axis_off()
+
+    sets = boxes if compared else {"": boxes}
+    looks = (("tab:orange", "-"), ("cyan", "--")) if compared else (("white", "-"),)
+    drawn = {}
     for i, image in enumerate(images):
-        place = (lefts[i % columns], height - tops[i // columns], size, size)
-        axis = figure.add_axes(np.divide(place, (width, height, width, height)))
-        picture(axis, image, titles[i], boxes[i], wrong[i])
+        pixel = size / max(np.shape(image)[:2])
+        h, w = np.multiply(np.shape(image)[:2], pixel)
+        x, y = lefts[i % columns] + (size - w) / 2, tops[i // columns] + (size - h) / 2
+        axis.imshow(image, cmap="inferno", extent=(x, x + w, y + h, y), aspect="auto")
+        title = axis.text(x + w / 2, y - 0.04, titles[i], ha="center", va="bottom", fontsize=8)
+        if len(wrong) and wrong[i]:
+            title.set(text=f"✗ {titles[i]}", color="tab:red")
+            axis.add_patch(Rectangle((x, y), w, h, fill=False, ec="tab:red", lw=2))
+        for (label, each), look in zip(sets.items(), looks):
+            if len(each) and each[i] is not None:
+                box = np.add(np.multiply(each[i], pixel), (x, y, 0, 0))
+                drawn[label] = _outline(axis, box, *look, 0.9 if size < 1 else 1.4)
     for label, top in zip(rows, tops):
-        middle = (left - 0.06) / width, 1 - (top - size / 2) / height
-        figure.text(*middle, label, ha="right", va="center", fontsize=9)
+        axis.text(left - 0.06, top + size / 2, label, ha="right", va="center", fontsize=9)
     if heading:
-        figure.text(0.1 / width, 1 - 0.08 / height, heading, ha="left", va="top", fontsize=10)
+        axis.text(0.1, 0.08, heading, ha="left", va="top", fontsize=10)
+    if compared:
+        figure.legend(drawn.values(), drawn, ncols=2, loc="upper left")
     if bar:
         length = min(2.2, height - 0.6)
         place = (width - 0.7, height - above - 0.2 - length, 0.1, length)
-        axis = figure.add_axes(np.divide(place, (width, height, width, height)))
-        figure.colorbar(ScalarMappable(cmap="inferno"), cax=axis, ticks=[0, 0.5, 1])
-        axis.set_ylabel(bar, fontsize=8)
-        axis.tick_params(labelsize=8)
-        axis.grid(False)
+        beside = figure.add_axes(np.divide(place, (width, height, width, height)))
+        figure.colorbar(ScalarMappable(cmap="inferno"), cax=beside, ticks=[0, 0.5, 1])
+        beside.set_ylabel(bar, fontsize=8)
+        beside.tick_params(labelsize=8)
+        beside.grid(False)
     return figure
+
+
+def _whole(inches):
+    """To whole pixels of the screen: between them, a picture's pixels would differ in size."""
+    return np.round(np.multiply(inches, STYLE["figure.dpi"])) / STYLE["figure.dpi"]
+
+
+def _outline(axis, box, color, style, width):
+    """Draw a box (x, y, w, h), black beneath `color` to show on any picture. The upper line."""
+    x, y, w, h = box
+    for edge, lw, line in (("black", 2.6 * width, "-"), (color, width, style)):
+        upper = axis.add_patch(Rectangle((x, y), w, h, fill=False, ec=edge, lw=lw, ls=line))
+    return upper
 
 
 def curves(logs):

@@ -12,6 +12,7 @@ import sys
 import time
 import zipfile
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from reprlib import repr as short
 
@@ -46,7 +47,8 @@ class Trainer:
     """A fresh network, the step that trains it, and one epoch at a time.
 
     Two networks hold the same weights: `in_training`, behind the augmentation and on the machine's
-    fast paths, and `network`, which is validated and saved: plain Keras in float32.
+    fast paths, and `network`, which is validated and saved: plain Keras in float32, built when
+    first asked for.
 
     Args:
         recipe, seed, precision: as for `train`.
@@ -66,13 +68,20 @@ class Trainer:
             self.training_model = self._to_logits(self.in_training, self.augment, optimizer)
             optimizer = self.training_model.optimizer  # in a loss scale, if 16 bits need one
             optimizer.build(self.training_model.trainable_variables)
-        self.network = build(recipe.as_dict())
-        self.network.optimizer = None  # Keras' TensorBoard asks every model for it
-        self.validation_model = self._to_logits(self.network)
         # All that training changes. Paths outlive a change of their order in Keras.
         variables = self.training_model.variables + optimizer.variables
         self.variables = {variable.path: variable for variable in variables}
         assert len(self.variables) == len(variables)
+
+    @cached_property
+    def network(self) -> keras.Model:
+        network = build(self.recipe.as_dict())
+        network.optimizer = None  # Keras' TensorBoard asks every model for it
+        return network
+
+    @cached_property
+    def validation_model(self) -> keras.Model:
+        return self._to_logits(self.network)
 
     def _to_logits(self, network, augment=None, optimizer=None):
         """The network up to its logits, behind the augmentation if any; compiled, weights shared.

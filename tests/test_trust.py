@@ -545,9 +545,12 @@ def test_an_empty_map_says_so(pictures):
     maps = random_map(0, 2)
     maps[1] = 0
     figure = trust.show(pictures[:2], ["one", "two"], {"kind": maps}, {"kind": MASKS[:2]})
-    titles = [axis.get_title() for axis in figure.axes[:4]]
-    assert titles == ["picture", "kind", "", "no evidence"]
-    assert [len(axis.patches) > 0 for axis in figure.axes[:4]] == [False, True] * 2
+    titles = [text.get_text() for text in figure.axes[0].texts]
+    assert titles == ["picture", "kind", "", "no evidence", "one", "two"]
+    mapped = [image.get_extent()[0] for image in figure.axes[0].images[1::2]]
+    framed = [patch.get_x() for patch in figure.axes[0].patches]  # twice each, black beneath white
+    from_left = [box[0] * 1.2 / 32 for box in BOXES[:2]]  # in a picture of 1.2 inches
+    assert np.allclose(np.subtract(framed, np.repeat(mapped, 2)), np.repeat(from_left, 2))
     plt.close(figure)
 
 
