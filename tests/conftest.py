@@ -13,8 +13,6 @@ os.environ |= {
     "NVIDIA_TF32_OVERRIDE": "0",  # float32 is float32, on GPUs too
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several processes share one GPU
-    "TF_NUM_INTEROP_THREADS": "1",  # and the cores: threads that wait for each other cost 8%
-    "TF_NUM_INTRAOP_THREADS": "1",
 }
 
 import hypothesis

@@ -15,10 +15,12 @@ def one_step(folder, shift=0.0, erase=0.0):
     import numpy as np
 
     from helpers import data, training
-    from helpers.recipes import QUICK
+    from helpers.recipes import COURSE
 
     scenes = data.synthetic(train=200, test=50)
-    recipe = dataclasses.replace(QUICK, batch_size=180, epochs=1, shift=shift, erase=erase)
+    recipe = dataclasses.replace(
+        COURSE, depth=11, batch_size=180, epochs=1, flip=False, shift=shift, erase=erase
+    )
     run = training.train(recipe, scenes, folder, precision="float32")
     weights = run.network().get_weights()
     return run.log[0]["loss"], sum(np.abs(array).sum(dtype=np.float64) for array in weights)
