@@ -14,6 +14,7 @@ from helpers.runtime import RECORDED
 
 TEST, VALIDATION = 10_000, 5_000  # pictures
 LAST = 10  # epochs whose mean stands beside a best one that the test pictures chose
+SAME = 0.7  # points between two such means that chance may explain; the ten differ by as much
 NUMBERS = (
     "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds"
 )  # fmt: skip
@@ -40,6 +41,21 @@ def of_log(log: list[dict]) -> str:
     return (
         f"best {accuracies.max():.2%} (epoch {accuracies.argmax() + 1}), "
         f"last {accuracies[-1]:.2%}, mean of the last {LAST} {mean:.2%} (sd {100 * deviation:.2f})"
+    )
+
+
+def reproduction(saved: Path = RECORDED) -> str:
+    """Whether the assignment's recipe, on its data in their roles, comes out as it did there."""
+    logs = [read_log(saved / f"{name}/training_log.csv") for name in ("assignment", "reproduction")]
+    theirs, ours = (np.mean([row["val_acc"] for row in log[-LAST:]]) for log in logs)
+    apart = 100 * (ours - theirs)
+    stands = abs(apart) <= SAME
+    return (
+        f"The assignment's recipe trained again as it was, all 50,000 pictures for training and "
+        f"the test pictures to choose (`reproduction`, one seed): {of_log(logs[1])}. The last "
+        f"{LAST} epochs lie {abs(apart):.2f} points {'above' if apart > 0 else 'below'} the "
+        f"assignment's, {'less' if stands else 'more'} than the {SAME} that chance may explain: "
+        f"the reproduction {'stands' if stands else 'does not stand'}."
     )
 
 

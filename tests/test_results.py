@@ -54,6 +54,23 @@ def test_lengths_unfinished_runs_and_other_pictures_have_rows_of_their_own(table
     assert "all of copy.npz" in copy and "copy.npz" not in cut
 
 
+@pytest.mark.parametrize(
+    "gained, told", [(0.004, "0.40 points above"), (-0.02, "2.00 points below")]
+)
+def test_whether_the_reproduction_stands(table, tmp_path, gained, told):
+    table()
+    rows = list(csv.DictReader((tmp_path / "assignment/training_log.csv").open(newline="")))
+    (tmp_path / "reproduction").mkdir()
+    with open(tmp_path / "reproduction/training_log.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({**row, "val_acc": float(row["val_acc"]) + gained})
+    found = results.reproduction(tmp_path)
+    assert told in found and f"last {0.8808 + gained:.2%}" in found
+    assert found.endswith("reproduction stands.") == (abs(gained) < 0.007)
+
+
 def test_mcnemar_is_the_binomial_test_of_the_differing_pictures():
     first, second = np.array([1, 1, 1, 1, 0, 0, 1]), np.array([1, 0, 1, 1, 1, 1, 1])
     found = results.mcnemar(first, second)
