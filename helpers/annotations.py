@@ -148,7 +148,7 @@ def member(entry, name, kind, default=None):
 
 
 def to_json(value) -> str:
-    """JSON as JavaScript writes it for VIA: compact, numbers of three decimals, 12.0 as 12.
+    """JSON as JavaScript writes it for VIA: compact, and 12.0 as 12.
 
     Raises ValueError for NaN and infinity.
     """
@@ -197,7 +197,7 @@ def _from_csv(name, text):
     delimiter, columns = _header(name, next(lines))
     pictures, findings = {}, []
     for row, line in enumerate(lines, 2):
-        if not line:
+        if not line.strip(f"{delimiter} "):
             continue
         try:
             filename, size, about, shape, attributes = _csv_row(line, delimiter, columns)

@@ -169,7 +169,7 @@ def _on_pages(pictures):
     """The pictures, smaller if they are large, and the (width, height) that just holds them all."""
     found = boxes(pictures)
     reach = (found[:, :2] + found[:, 2:]).max(axis=0)
-    scale = math.ceil(reach.max() / MOST_PAGE)
+    scale = max(math.ceil(reach.max() / MOST_PAGE), 1)
     if scale > 1:
         pictures = rescale(pictures, 1 / scale)
     return pictures, tuple(max(math.ceil(side / scale), 1) for side in reach.tolist()), scale
@@ -204,15 +204,15 @@ def _labelled(region):
     return replace(region, attributes={**region.attributes, "label": label or UNLABELLED})
 
 
-def from_enlarged(pictures, scale, size=(32, 32)) -> list[Picture]:
-    """Boxes drawn on copies `scale` times larger, in pixels of the pictures of `size`.
+def from_enlarged(pictures, scale) -> list[Picture]:
+    """Boxes drawn on copies `scale` times larger, in pixels of the dataset's pictures.
 
-    Raises ValueError where the boxes lie within `size` already.
+    Raises ValueError where the boxes lie within 32 x 32 pixels already.
     """
-    if enlargement(pictures, {p.filename: size for p in pictures}) == 1:
+    if enlargement(pictures, {p.filename: (32, 32) for p in pictures}) == 1:
         raise ValueError(
-            f"The boxes lie within {size[0]} x {size[1]} pixels already, so they were not drawn on "
-            "enlarged pictures. Name the file in ANNOTATIONS, in the configuration."
+            "The boxes lie within 32 x 32 pixels already, so they were not drawn on enlarged "
+            "pictures. Name the file in ANNOTATIONS, in the configuration."
         )
     return rescale(pictures, 1 / scale)
 

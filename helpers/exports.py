@@ -260,7 +260,8 @@ def _problems(p, categories):
         yield p.row, f"{p.filename!r} is no file name below a folder", fix
     for r in p.regions:
         label = r.attributes.get("label")
-        text, known = isinstance(label, str) and label.strip(), categories or [label]
+        text = isinstance(label, str) and label.strip()
+        known = [label] if categories is None else categories
         if not text or not text.isprintable():
             yield r.row, f"label is {short(label)}, no text to export", "choose a label"
         elif not label.isprintable() or (label not in known and text in known):

@@ -6,7 +6,7 @@ from keras import ops
 from helpers.recipes import Recipe
 
 
-def orthogonalise(matrix, steps: int = 3):
+def orthogonalise(matrix):
     """Push the singular values of a matrix towards 1, keeping its singular vectors.
 
     The quintic Newton-Schulz iteration of Jordan et al., "Muon" (2024): three steps bring most
@@ -14,7 +14,6 @@ def orthogonalise(matrix, steps: int = 3):
 
     Args:
         matrix: float (rows, columns), of any scale.
-        steps: of the iteration.
 
     Returns:
         float (rows, columns).
@@ -22,7 +21,7 @@ def orthogonalise(matrix, steps: int = 3):
     tall = matrix.shape[0] > matrix.shape[1]
     x = ops.transpose(matrix) if tall else matrix
     x = x / (ops.norm(x) + 1e-7)
-    for _ in range(steps):
+    for _ in range(3):
         square = ops.matmul(x, ops.transpose(x))
         x = 3.4445 * x + ops.matmul(-4.775 * square + 2.0315 * ops.matmul(square, square), x)
     return ops.transpose(x) if tall else x

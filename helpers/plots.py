@@ -48,7 +48,7 @@ def pictures(
     """Draw pictures row by row.
 
     Args:
-        images: RGB pictures, or maps, each of its own scale and in the colours of `bar`.
+        images: RGB pictures, or maps, each from 0 to its own maximum in the colours of `bar`.
         titles: one per picture, "" for none.
         columns: pictures per row.
         group: so many neighbours stand close together.
@@ -87,7 +87,7 @@ def pictures(
         pixel = size / max(np.shape(image)[:2])
         h, w = np.multiply(np.shape(image)[:2], pixel)
         x, y = lefts[i % columns] + (size - w) / 2, tops[i // columns] + (size - h) / 2
-        axis.imshow(image, cmap="inferno", extent=(x, x + w, y + h, y), aspect="auto")
+        axis.imshow(image, cmap="inferno", vmin=0, extent=(x, x + w, y + h, y), aspect="auto")
         title = axis.text(x + w / 2, y - 0.04, titles[i], ha="center", va="bottom", fontsize=8)
         if len(wrong) and wrong[i]:
             title.set(text=f"✗ {titles[i]}", color="tab:red")

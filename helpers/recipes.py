@@ -59,7 +59,10 @@ class Recipe:
 
     def table(self) -> str:
         """One line per setting."""
-        return "\n".join(f"{name:20} {value}" for name, value in vars(self).items())
+        told = {name: value for name, value in vars(self).items() if name != "adam_ratio"}
+        if self.optimizer == "muon":
+            told["adam_ratio"] = self.adam_ratio
+        return "\n".join(f"{name:20} {value}" for name, value in told.items())
 
     def as_dict(self) -> dict:
         """Plain values for run.json."""

@@ -70,10 +70,12 @@ def table(saved: Path = RECORDED) -> str:
         "| the assignment | 50,000; the test pictures choose | 50 | unknown | "
         f"| {of_log(read_log(saved / 'assignment/training_log.csv'))} | | |",
     ]
-    kinds = itertools.groupby(recorded_runs(saved), itemgetter("recipe", "of", "data"))
-    for (recipe, of, data), rows in kinds:
+    kind = itemgetter("recipe", "of", "data", "epochs")
+    for (recipe, of, data, done), rows in itertools.groupby(
+        sorted(recorded_runs(saved), key=kind), kind
+    ):
         group = list(rows)
-        seeds, done = ", ".join(f"{row['seed']:.0f}" for row in group), group[0]["epochs"]
+        seeds = ", ".join(f"{row['seed']:.0f}" for row in group)
         epochs = f"{of:.0f}" if done == of else f"{done:.0f} of {of:.0f}"
         hours = np.mean([row["seconds"] for row in group]) / 3600
         if recipe == "reproduction":
@@ -130,7 +132,9 @@ def mcnemar(first_correct, second_correct) -> PairedTest:
 def headline(saved: Path = RECORDED) -> str:
     """The comparison in a few sentences, computed from what is recorded.
 
-    Raises ValueError where COURSE and MODERN were scored on different pictures.
+    COURSE and MODERN are compared picture by picture where both were trained on CIFAR-10.
+
+    Raises ValueError where no run of MODERN or SHORT is recorded.
     """
     log = read_log(saved / "assignment/training_log.csv")
     best = max(row["val_acc"] for row in log)
@@ -139,6 +143,8 @@ def headline(saved: Path = RECORDED) -> str:
         rows = [
             row for row in recorded_runs(saved) if (row["recipe"], row["of"]) == (recipe, epochs)
         ]
+        if not rows:
+            raise ValueError(f"runs.csv has no run of {recipe} over {epochs} epochs to tell of.")
         test[recipe] = np.mean([row["test_acc"] for row in rows])
         count[recipe] = f"mean of {len(rows)} seeds" if len(rows) > 1 else "one seed"
     text = (

@@ -1,7 +1,8 @@
 """A run's folder: its log, its lines, its network, its score.
 
 It holds training_log.csv, run.json, and a checkpoint for every epoch that improved the validation
-accuracy; while it trains also the states to resume from, see `helpers.training`.
+accuracy and for a last one that is the result; after scoring, test_predictions.npz; while it trains
+also the states to resume from, see `helpers.training`.
 """
 
 import csv
@@ -108,10 +109,16 @@ class Run:
     def test_correct(self) -> np.ndarray:
         """Which test pictures the result gets right: bool (10000,), class after class.
 
-        Raises as `test_probabilities`.
+        Raises as `test_probabilities`, and ValueError where they are not those that were scored.
         """
         predicted = self.test_probabilities().argmax(axis=1)
-        return predicted == np.arange(10).repeat(len(predicted) // 10)
+        correct = predicted == np.arange(10).repeat(len(predicted) // 10)
+        if not np.isclose(correct.mean(), self.info.get("scores", {}).get("test_acc", np.nan)):
+            raise ValueError(
+                f"{self.folder / PREDICTIONS} has other predictions than run.json tells the score "
+                "of: restore both with git checkout, or score the run again."
+            )
+        return correct
 
     def predict_test(self, network: keras.Model, dataset: Dataset) -> np.ndarray:
         """Probabilities of all test pictures, float32 (N, 10), by the network of the result.

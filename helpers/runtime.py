@@ -65,9 +65,7 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
         ValueError: an unknown mode or recipe, a bad number, a mode that does not fit the data.
         FileNotFoundError: "recorded" where no run is recorded.
     """
-    name, mode = _overridden("MODE", mode)
-    if mode not in MODES:
-        raise ValueError(f"{name} = '{mode}' is unknown; it is one of {', '.join(MODES)}.")
+    mode = _known_mode(mode)
     epochs = whole_number(*_overridden("EPOCHS", epochs), 1, MOST_EPOCHS)
     seed = whole_number("SEED", seed, 0, MOST_SEED)
     planned, epochs = plan(recipe, epochs)
@@ -105,9 +103,9 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
 def data_source(data: str = "auto") -> str:
     """The pictures for a notebook that trains nothing, chosen as in `configure`.
 
-    Prints why they are drawn, where that was not asked for.
+    Prints why they are drawn, where that was not asked for. Raises ValueError for an unknown mode.
     """
-    _, mode = _overridden("MODE", "auto")
+    mode = _known_mode("auto")
     if data != "auto":
         return data
     if mode in ("recorded", "full") or (mode == "auto" and _pictures_at_hand()):
@@ -115,6 +113,13 @@ def data_source(data: str = "auto") -> str:
     if mode == "auto":
         print(f"SYNTHETIC STAND-IN: {NO_PICTURES}")
     return "synthetic"
+
+
+def _known_mode(mode):
+    name, mode = _overridden("MODE", mode)
+    if mode not in MODES:
+        raise ValueError(f"{name} = '{mode}' is unknown; it is one of {', '.join(MODES)}.")
+    return mode
 
 
 def _overridden(name, value):
@@ -168,12 +173,13 @@ def gpu_names() -> list[str]:
     """Names of the GPUs that Keras' backend can use; empty without one."""
     import keras
 
-    if not any("gpu" in device.lower() for device in keras.distribution.list_devices()):
+    count = sum("gpu" in device.lower() for device in keras.distribution.list_devices())
+    if not count:
         return []
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         found = subprocess.run(query, capture_output=True, text=True, check=True)
-        return found.stdout.splitlines()
+        return found.stdout.splitlines()[:count]  # it also lists those hidden from Keras
     except (OSError, subprocess.CalledProcessError):
         return ["GPU"]
 

@@ -29,6 +29,7 @@ from helpers.files import abandoned, replacing
 from helpers.recipes import MOST_SEED, Recipe, whole_number
 from helpers.runs import (
     COLUMNS,
+    PREDICTIONS,
     Run,
     build,
     checkpoint_name,
@@ -103,12 +104,13 @@ class Trainer:
         """Train one epoch, counted from 0; return its mean loss and accuracy."""
         self.augment.restart(self.seed, epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(dataset.x_train))
+        x, y = dataset.x_train[order], _one_hot(dataset.y_train[order])
         history = self.training_model.fit(
-            **devices.batches(
-                dataset.x_train[order], _one_hot(dataset.y_train[order]), self.recipe.batch_size
-            ),
-            shuffle=False, verbose=0, callbacks=list(callbacks),
-        ).history  # fmt: skip
+            **devices.batches(x, y, self.recipe.batch_size),
+            shuffle=False,
+            verbose=0,
+            callbacks=list(callbacks),
+        ).history
         return history["loss"][0], history["acc"][0]
 
     def validate(self, dataset: Dataset) -> tuple[float, float]:
@@ -204,10 +206,14 @@ def train(
         loss, acc = trainer.fit(dataset, epoch, _Progress(show, f"Epoch {epoch + 1}/{epochs}"))
         val_loss, val_acc = trainer.validate(dataset)
         row = {
-            "epoch": epoch + 1, "lr": recipe.rate(epoch + 0.5),
-            "loss": loss, "acc": acc, "val_loss": val_loss, "val_acc": val_acc,
+            "epoch": epoch + 1,
+            "lr": recipe.rate(epoch + 0.5),
+            "loss": loss,
+            "acc": acc,
+            "val_loss": val_loss,
+            "val_acc": val_acc,
             "seconds": round(time.perf_counter() - started, 1),
-        }  # fmt: skip
+        }
         _save(folder, identity, trainer, log, row, epochs, machine)
         print(epoch_line(row, log, epochs, identity["recipe"]), flush=True)
         log.append(row)
@@ -219,8 +225,8 @@ def train(
     return open_run(folder)
 
 
-def _one_hot(labels, classes=10):
-    return np.eye(classes, dtype=np.float32)[labels]
+def _one_hot(labels):
+    return np.eye(10, dtype=np.float32)[labels]
 
 
 def _settings_in(folder) -> dict:
@@ -257,7 +263,7 @@ def _restore(folder, variables) -> list[dict]:
     """Set the variables, {path: variable}, to the newest state that can be read; return its log."""
     for path in abandoned(folder):
         path.unlink(missing_ok=True)
-    for path in sorted(folder.glob("state_*.npz"), reverse=True):
+    for path in reversed(_states(folder)):
         try:
             with np.load(path, allow_pickle=False) as state:
                 values = {name: state[name] for name in state.files}
@@ -308,6 +314,7 @@ def _write(folder, identity, trainer, log, row, epochs, machine):
         **identity, "epochs": epochs, "complete": len(rows) >= identity["recipe"]["epochs"],
         "seconds": round(sum(r["seconds"] for r in rows), 1), "environment": machine,
     }  # fmt: skip
+    (folder / PREDICTIONS).unlink(missing_ok=True)  # they were an earlier epoch's
     with replacing(folder / "run.json") as path:
         path.write_text(json.dumps(info, indent=2) + "\n")
     with replacing(folder / f"state_{row['epoch']:03d}.npz") as path:
@@ -315,8 +322,13 @@ def _write(folder, identity, trainer, log, row, epochs, machine):
         values[LOG] = np.array([[row[key] for key in COLUMNS] for row in rows])
         with open(path, "wb") as file:
             np.savez(file, **values)
-    for old in sorted(folder.glob("state_*.npz"))[:-STATES_KEPT]:
+    for old in _states(folder)[:-STATES_KEPT]:
         old.unlink()
+
+
+def _states(folder):
+    """Oldest first; state_1000.npz comes after state_999.npz."""
+    return sorted(folder.glob("state_*.npz"), key=lambda path: (len(path.name), path.name))
 
 
 class _Progress(keras.callbacks.Callback):

@@ -184,13 +184,13 @@ def test_the_three_formats_hold_the_same(tmp_path, schema):
     lambda b: spreadsheet(b, quoting=csv.QUOTE_ALL),
     lambda b: spreadsheet(b, delimiter=";", quoting=csv.QUOTE_ALL),
     lambda b: spreadsheet(b, lambda i, cells: [str(i - 1) if i else "", *cells]),
-    lambda b: spreadsheet(b, lambda i, cells: [*cells, "", ""]),
+    lambda b: spreadsheet(b, lambda i, cells: [*cells, "", ""]), lambda b: b + b"\n,,,,,,\n",
     lambda b: spreadsheet(b, lambda i, cells: [*cells, *[""] * (i % 3)]),
     lambda b: spreadsheet(b, lambda i, cells: cells[::-1]),
     lambda b: spreadsheet(b, lambda i, cells: [[line] for line in b.decode().split("\n")][i])],
     ids=["BOM", "CRLF", "CR", "newline at end", "blank lines", "unquoted {}", "VIA 1",
          "semicolons", "tabs", "all quoted", "all quoted, semicolons", "rows numbered",
-         "empty columns", "commas at the end of some", "columns reversed", "lines quoted"],
+         "empty columns", "an empty row", "commas at the end of some", "columns reversed", "lines quoted"],
 )  # fmt: skip
 def test_variants_read_the_same(tmp_path, change):
     """What editors and spreadsheets make of VIA's CSV; VIA 1 wrote a # before the header."""

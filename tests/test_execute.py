@@ -12,7 +12,7 @@ from tools import execute
     "banner, shown",
     [
         ("SYNTHETIC STAND-IN", "synthetic pictures"),
-        ("synthetic stand-in, networks: quick", "synthetic pictures"),  # as Assignment4C says it
+        ("pictures: synthetic stand-in", "synthetic pictures"),  # as Assignment4C says it
         ("CIFAR-10", "CIFAR-10"),
     ],
 )
@@ -37,6 +37,15 @@ def test_two_executions_do_not_meet_in_the_same_sockets(tmp_path):
     execute.execute(tmp_path / "page.ipynb", in_place=True)
     cell = nbformat.read(tmp_path / "page.ipynb", as_version=4).cells[0]
     assert cell.outputs[0].text == "[]\n"
+
+
+def test_a_kernel_that_dies_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "BUILD", tmp_path / "build")
+    cells = [nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")
+    monkeypatch.setattr(sys, "argv", ["execute", str(tmp_path / "page.ipynb")])
+    with pytest.raises(SystemExit, match=r"page.ipynb stopped:\nKernel died"):
+        execute.main()
 
 
 PROGRESS = r"""

@@ -58,6 +58,14 @@ def wrong_answers():
     }
 
 
+def test_rgb_may_be_made_in_place():
+    def answer(picture):
+        picture[..., [0, 2]] = picture[..., [2, 0]]
+        return picture
+
+    assert exercises.rgb.check(answer)
+
+
 def test_at_least_five_exercises_and_all_are_tried_here():
     assert len(STUBS) >= 5
     assert {name.removeprefix("exercise-") for name in STUBS} == set(wrong_answers())

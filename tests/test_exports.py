@@ -304,6 +304,12 @@ def test_label_files_are_named_by_stem(tmp_path, kind, names):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("write", [ex.write_coco, ex.write_yolo])
+def test_an_empty_list_of_categories_holds_no_label(tmp_path, pictures, write):
+    with pytest.raises(AnnotationError, match="is none of the categories"):
+        write(pictures, tmp_path / "out", all_32(pictures), [])
+
+
 def test_every_finding_is_listed(tmp_path, pictures):
     with pytest.raises(AnnotationError, match="'cat' is none of the categories") as error:
         ex.write_coco(pictures, tmp_path / "c", all_32(pictures), ["dog"])

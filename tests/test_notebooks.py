@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from helpers import data, runs
+from helpers import annotations, data, example, runs
 from helpers.files import ROOT
 
 NOTEBOOKS = sorted(ROOT.glob("Assignment4*.ipynb"))
@@ -155,6 +155,47 @@ def test_the_network_that_is_explained_is_told_with_its_log():
 
 def test_what_the_prose_of_4b_says_of_its_figures_is_so():
     assert "test_frog_0238.png" in stored("Assignment4B.ipynb", "errors")
+
+
+def test_what_the_prose_of_4a_says_of_the_annotations_is_so():
+    folder = ROOT / "images/annotations"
+    completed, pass_a, pass_b = (
+        annotations.read_via(folder / f"{name}.csv")
+        for name in ("via_export_csv", "pass_a", "pass_b")
+    )
+    schema = annotations.read_schema(folder / "via_attributes.json")
+    boxes, a, b = (annotations.boxes(pictures) for pictures in (completed, pass_a, pass_b))
+    share = boxes[:, 2:].prod(axis=1) / 32**2
+    label = [picture.filename.split("_")[2] for picture in completed]
+    of_class = {name: share[[each == name for each in label]].mean() for name in set(label)}
+    (tiny,) = [box for p, box in zip(completed, boxes) if "airplane_0008" in p.filename]
+    overlap = np.diag(annotations.iou(a, b))
+    counted = example.counts(completed, schema)
+    blurred = [example.counts(one, schema)["image_quality"]["blurred"] for one in (pass_a, pass_b)]
+    found = annotations.compare(pass_a, pass_b)
+    views = [{one.attributes["viewpoint"] for one in pair[1:3]} for pair in found.pairs]
+    not_occluded = np.mean([pair[1].attributes["occluded"] == "no" for pair in found.pairs])
+    same, kappa = found.same, found.kappa
+    text = prose(ROOT / "Assignment4A.ipynb")
+    for told in (
+        f"{np.sum(share > 0.5)} of the 100 fill more than half",
+        f"*airplane 8* is the exception, {tiny[2]:g} × {tiny[3]:g} pixels",  # noqa: RUF001
+        f"In {np.sum(overlap == 1)} of the 100 pictures both passes drew the very same box",
+        f"in {np.sum(overlap > 0.9)} the IoU is above 0.9. Seven fall below 0.8",
+        f"{same['occluded']:.0%} of the pairs and `background` in {same['background']:.0%}",
+        f"would agree with pass A in {not_occluded:.0%} of the pairs",
+        f"with kappa {kappa['occluded']:.2f}, against {kappa['background']:.2f} of `background`",
+        f"equal in {same['image_quality']:.0%} and with a kappa of {kappa['image_quality']:.2f}",
+        f"Pass A ticks *blurred* {blurred[0]} times and pass B {blurred[1]} times",
+        f"of its {sum(len(pair) == 2 for pair in views)} differences, "
+        f"{views.count({'side', 'three_quarter'})} are *side* against *three_quarter*",
+        f"only {counted['background']['water']} of 100 backgrounds are water",
+        f"*blurred* stands for {counted['image_quality']['blurred']} objects only, although the "
+        f"passes ticked it {blurred[0]} and {blurred[1]} times",
+        f"{of_class['truck']:.0%} of the picture for trucks and still {of_class['bird']:.0%}",
+    ):
+        assert told in text
+    assert np.sum(overlap < 0.8) == 7
 
 
 @pytest.mark.parametrize("name", RECORDED)

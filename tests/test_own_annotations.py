@@ -150,6 +150,9 @@ STOPS = {
     ),
     "enlarged": (rects([(64, 80, 160, 192)] * 6), "name the file in section 4, in VIA_FILE"),
     "outside": (rects(FAR), "reaches outside the picture (32 x 32)"),
+    "before every page": (
+        rects([(-10, -10, 5, 5)] * 6, names=[f"{i}.jpg" for i in range(6)]), "reaches outside"
+    ),
     "twice": (rects(names=[NAMES[0]] * 6), "same region"),
     "a shape that is none": ([Picture(NAMES[0], [Region({"name": "blob"})])], "shape 'blob'"),
 }  # fmt: skip

@@ -25,12 +25,11 @@ def few():
 def run(few, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "quick"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RECIPES, "quick", dataclasses.replace(COURSE, name="quick", depth=11))
+        recipe = dataclasses.replace(COURSE, name="quick", depth=11, epochs=1)
+        patch.setitem(RECIPES, "quick", recipe)
         with pytest.MonkeyPatch.context() as drawn:
             drawn.setattr(data, "load", {"synthetic": few}.get)
-            trained = record.train(
-                "quick", 1, source="synthetic", precision="float32", folder=folder
-            )
+            trained = record.train("quick", source="synthetic", precision="float32", folder=folder)
         yield trained
 
 
@@ -76,6 +75,10 @@ def test_test_pictures_are_predicted_once(run, few, tmp_path):
     (tmp_path / runs.PREDICTIONS).unlink()
     assert np.allclose(copy.predict_test(network, few), predicted, atol=1e-6)
     with pytest.raises(FileNotFoundError, match="score the run first"):
+        copy.test_correct()
+    wrong = np.roll(np.eye(10), 1, axis=1).repeat(30, axis=0)
+    np.savez(tmp_path / runs.PREDICTIONS, probabilities=wrong)
+    with pytest.raises(ValueError, match="other predictions than run.json tells"):
         copy.test_correct()
 
 
@@ -133,12 +136,14 @@ def test_the_median_is_kept_and_every_run_noted(run, tmp_path):
     assert noted == [("0", "0.9"), ("1", "0.7"), ("2", "0.8")]
 
 
-def test_of_a_shorter_schedule_only_the_row_is_kept(run, tmp_path):
+@pytest.mark.parametrize("length", [1, 2])  # a schedule of another length; an unfinished run
+def test_of_others_than_complete_runs_only_the_row_is_kept(run, tmp_path, monkeypatch, length):
     (folder,), saved = variants(run, tmp_path, [0.9]), tmp_path / "saved"
     saved.mkdir()
+    monkeypatch.setitem(RECIPES, "quick", RECIPES["quick"].with_epochs(2))
     info = json.loads((folder / "run.json").read_text())
-    info["recipe"]["epochs"] = 1
-    (folder / "run.json").write_text(json.dumps({**info, "complete": True}))
+    info["recipe"]["epochs"] = length
+    (folder / "run.json").write_text(json.dumps({**info, "complete": length == 1}))
     assert record.record([folder], saved) == saved
     assert [path.name for path in saved.iterdir()] == ["runs.csv"]
 
@@ -146,11 +151,12 @@ def test_of_a_shorter_schedule_only_the_row_is_kept(run, tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"data": "copy.npz"}, "runs.csv holds runs on synthetic stand-in, and .* is on copy.npz"),
+        ({"data": "copy.npz"}, "runs.csv holds runs on synth.* is on copy.npz|These runs differ"),
         ({"recipe": {"shift": 0.3, "l2": 0}}, r"same name with other settings \(l2, shift\)"),
     ],
 )
-def test_runs_that_cannot_stand_in_one_table_are_refused(run, tmp_path, change, message):
+@pytest.mark.parametrize("first", [0, 1])  # the run that does not fit comes first or second
+def test_runs_that_cannot_stand_in_one_table_are_refused(run, tmp_path, change, message, first):
     folders, saved = variants(run, tmp_path, [0.9, 0.7]), tmp_path / "saved"
     saved.mkdir()
     record.record(folders[:1], saved)
@@ -159,7 +165,7 @@ def test_runs_that_cannot_stand_in_one_table_are_refused(run, tmp_path, change, 
     info |= {**change, "recipe": info["recipe"] | change.get("recipe", {})}
     (folders[1] / "run.json").write_text(json.dumps(info))
     with pytest.raises(ValueError, match=message):
-        record.record(folders[1:], saved)
+        record.record(folders[1:] if first else folders, saved)
     assert (saved / "runs.csv").read_text() == before
 
 
@@ -170,6 +176,9 @@ def test_the_readme_tells_what_is_recorded():
     assert record.with_results(page) == page
     for name in parts:
         assert page.count(f"<!-- {name} -->") == page.count(f"<!-- end of {name} -->") == 1
+        for mark in (f"<!-- {name} -->", f"<!-- end of {name} -->"):
+            with pytest.raises(ValueError, match=f"The README has no <!-- {name} -->"):
+                record.with_results(page.replace(mark, ""))
 
 
 def test_runs_that_cannot_be_recorded_are_refused(run, tmp_path):
@@ -177,11 +186,19 @@ def test_runs_that_cannot_be_recorded_are_refused(run, tmp_path):
     saved.mkdir()
     longer = json.loads((folders[1] / "run.json").read_text())
     longer["recipe"]["epochs"] = 99
+    other = {**longer, "recipe": {**longer["recipe"], "epochs": 1, "shift": 0.3}}
     unscored = {key: value for key, value in longer.items() if key != "scores"}
-    for info, message in ((longer, "These runs differ"), (unscored, "was not scored")):
+    for info, message in (
+        (longer, "These runs differ, "),
+        (other, "differ in their settings"),
+        (unscored, "was not scored"),
+    ):
         (folders[1] / "run.json").write_text(json.dumps(info))
         with pytest.raises(ValueError, match=message):
             record.record(folders, saved)
+    (folders[0] / runs.PREDICTIONS).unlink()
+    with pytest.raises(ValueError, match="was not scored"):
+        record.record(folders[:1], saved)
     assert not list(saved.iterdir())
 
 

@@ -47,10 +47,10 @@ def test_seeds_share_a_row_with_their_spread(table):
 
 
 def test_lengths_unfinished_runs_and_other_pictures_have_rows_of_their_own(table):
-    _, five, cut, copy = table(
-        {"of": 5, "epochs": 5}, {"of": 50, "epochs": 42}, {"of": 50, "data": "copy.npz"}
+    _, five, cut, whole, copy = table(
+        {"of": 5, "epochs": 5}, {"seed": 0}, {"seed": 1, "epochs": 42}, {"data": "copy.npz"}
     )
-    assert "| 5 |" in five and "| 42 of 50 |" in cut
+    assert "| 5 |" in five and "| 42 of 50 | 1 |" in cut and "| 50 | 0 |" in whole
     assert "all of copy.npz" in copy and "copy.npz" not in cut
 
 
@@ -69,6 +69,12 @@ def test_whether_the_reproduction_stands(table, tmp_path, gained, told):
     found = results.reproduction(tmp_path)
     assert told in found and f"last {0.8808 + gained:.2%}" in found
     assert found.endswith("reproduction stands.") == (abs(gained) < 0.007)
+
+
+def test_the_headline_needs_a_run_of_each_recipe(table, tmp_path):
+    table({})
+    with pytest.raises(ValueError, match="no run of short over 5 epochs"):
+        results.headline(tmp_path)
 
 
 def test_mcnemar_is_the_binomial_test_of_the_differing_pictures():

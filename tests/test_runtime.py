@@ -81,6 +81,23 @@ def test_a_notebook_without_training_tells_why_its_pictures_are_drawn(
     assert told in out and bool(told) == bool(out)
 
 
+def test_an_unknown_mode_is_refused_also_where_nothing_is_trained(monkeypatch):
+    monkeypatch.setenv("COURSE_MODE", "recoded")
+    with pytest.raises(ValueError, match="COURSE_MODE = 'recoded' is unknown; it is one of"):
+        runtime.data_source()
+
+
+@pytest.mark.parametrize("visible", [0, 1, 2])
+def test_gpus_are_those_that_keras_sees(monkeypatch, visible):
+    import keras
+
+    devices = ["cpu:0", *(f"gpu:{i}" for i in range(visible))]
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
+    listed = subprocess.CompletedProcess([], 0, "Tesla T4\nTesla T4\nTesla T4\n")
+    monkeypatch.setattr(runtime.subprocess, "run", lambda *_, **__: listed)
+    assert runtime.gpu_names() == ["Tesla T4"] * visible
+
+
 @pytest.mark.parametrize("mode", ["quick", "recorded", "full"])
 def test_a_named_mode_asks_no_host(monkeypatch, mode):
     monkeypatch.setattr(runtime, "host_answers", lambda: pytest.fail("asked the network"))

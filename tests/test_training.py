@@ -155,11 +155,13 @@ def test_a_run_stopped_by_a_callback_ends_like_one_left_alone(run, scenes, tmp_p
     ]
     assert len(stopped.log) == 2 and before == stopped.lines()
     assert listener.model.optimizer is None  # Keras' TensorBoard asks for it
+    (stopped.folder / runs.PREDICTIONS).touch()  # of a result that is not the last
 
     listener = Listener()
     resumed = train(scenes, tmp_path / "run", callbacks=[listener])
     assert listener.told == ["train begins", ("begins", 2), ("ends", 2, told[2]), "train ends"]
     assert_same(resumed, run)
+    assert not (resumed.folder / runs.PREDICTIONS).exists()
     going_on = "Going on after epoch 2, the last one in run"
     assert capsys.readouterr().out.splitlines() == [*before, going_on, resumed.lines()[-1]]
 
@@ -201,6 +203,15 @@ def test_a_state_that_fits_is_restored_with_its_log(tmp_path):
     variables = {name: keras.Variable(np.zeros(array.shape)) for name, array in ARRAYS.items()}
     assert training._restore(tmp_path, variables) == [dict.fromkeys(runs.COLUMNS, 1)]
     assert all(np.all(variable.numpy() == 1) for variable in variables.values())
+
+
+def test_the_newest_state_is_the_one_with_the_highest_number(tmp_path):
+    for epoch in (998, 1000, 999):
+        np.savez(
+            tmp_path / f"state_{epoch}.npz", **ARRAYS, **{training.LOG: np.full((1, 7), epoch)}
+        )
+    variables = {name: keras.Variable(np.zeros(array.shape)) for name, array in ARRAYS.items()}
+    assert training._restore(tmp_path, variables) == [dict.fromkeys(runs.COLUMNS, 1000)]
 
 
 def test_other_seed_data_or_recipe_is_refused(run, scenes):

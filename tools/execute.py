@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
@@ -55,7 +55,9 @@ def execute(path: Path, in_place: bool) -> str:
         What it showed: "CIFAR-10", or "synthetic pictures" where its banner or source says so.
 
     Raises:
-        CellExecutionError: a cell failed; the copy in build/ shows it, the notebook is unchanged.
+        CellExecutionError: a cell failed. The notebook is unchanged; the copy in build/ shows the
+            error, without `in_place`.
+        DeadKernelError: the kernel died, of too little memory for example.
     """
     notebook = nbformat.read(path, as_version=4)
     total, started = len(notebook.cells), time.monotonic()
@@ -105,7 +107,7 @@ def main() -> None:
     for path in arguments.notebooks:
         try:
             shown[path] = execute(path, arguments.in_place)
-        except (CellExecutionError, OSError, ValueError) as error:
+        except (CellExecutionError, DeadKernelError, OSError, ValueError) as error:
             sys.exit(f"{path.name} stopped:\n{error}")
     if not arguments.in_place:
         print("\nOpen these in a browser:")

@@ -26,8 +26,9 @@ def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=No
     """
     recipe, epochs = plan(name, epochs)
     folder = Path(folder or f"runs/{name}_{recipe.epochs}_seed{seed}")
-    run = training.train(recipe, data.load(source), folder, seed, epochs, precision)
-    scores = runs.score(run, data.load(source))
+    dataset = data.load(source)
+    run = training.train(recipe, dataset, folder, seed, epochs, precision)
+    scores = runs.score(run, dataset)
     print(
         f"{folder}: epoch {scores['epoch']} of {len(run.log)}, test accuracy "
         f"{scores['test_acc']:.2%}, averaged with the mirror image {scores['test_acc_flip']:.2%}"
@@ -39,7 +40,7 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
     """Note scored runs of one kind in saved_models/runs.csv, and keep the median one's files.
 
     Median by validation accuracy, the lower one of an even number. It replaces what was kept of the
-    recipe; of shorter schedules than the recipe's only the row is kept.
+    recipe; of unfinished runs, and of schedules of another length, only the row is kept.
 
     Returns:
         The folder with the median run's log, run.json, predictions and checkpoint.
@@ -50,7 +51,8 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
     """
     scored = [runs.open_run(folder) for folder in folders]
     for run in scored:
-        if run.info.get("scores", {}).get("epoch") != run.chosen["epoch"]:
+        told = (run.folder / runs.PREDICTIONS).is_file() and run.info.get("scores", {})
+        if not told or told["epoch"] != run.chosen["epoch"]:
             raise ValueError(f"{run.folder} was not scored after its last epoch: train it again.")
     rows = [_row(run) for run in scored]
     kinds = {tuple(row[key] for key in ("recipe", "of", "epochs", "data")) for row in rows}
@@ -58,16 +60,19 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
         raise ValueError(f"These runs differ, {sorted(kinds)}: record each kind by itself.")
     table = saved / "runs.csv"
     known = list(csv.DictReader(table.read_text().splitlines())) if table.is_file() else []
-    ((name, length, *_),) = kinds
+    ((name, *_),) = kinds
     home = saved / name
-    _check_comparable(known, home, scored[0])
+    for run in scored:
+        _check_comparable(known, home, run)
+    if any(run.info["recipe"] != scored[0].info["recipe"] for run in scored):
+        raise ValueError("These runs of one name differ in their settings: name them differently.")
 
     rows = {_key(row): row for row in [*known, *rows]}
     with replacing(table) as path, open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[key] for key in sorted(rows))
-    if name in RECIPES and length != RECIPES[name].epochs:
+    if name in RECIPES and len(scored[0].log) != RECIPES[name].epochs:
         return saved
 
     scored.sort(key=lambda run: run.chosen["val_acc"])
@@ -120,10 +125,15 @@ def _key(row):
 
 
 def with_results(page: str, saved: Path = RECORDED) -> str:
-    """The README with what depends on recorded runs written anew, between its markers."""
+    """The README with what depends on recorded runs written anew, between its markers.
+
+    Raises ValueError where a marker is missing.
+    """
     for name, content in readme_parts(saved).items():
         before, begin, rest = page.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->")
+        if not begin or not end:
+            raise ValueError(f"The README has no <!-- {name} --> with its <!-- end of {name} -->.")
         page = f"{before}{begin}{content}\n{end}{after}"
     return page
 

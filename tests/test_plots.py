@@ -1,0 +1,45 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from helpers import plots
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_a_map_is_drawn_from_zero_as_the_colour_bar_says():
+    maps = [np.array([[0.5, 1.0]]), np.array([[0.2, 0.4]])]
+    axis, _ = plots.pictures(maps, bar="share").axes
+    assert [image.norm.vmin for image in axis.images] == [0, 0]
+    assert [image.norm.vmax for image in axis.images] == [1, 0.4]
+
+
+@pytest.mark.parametrize("rows, group", [((), 1), (["deer", "horse"], 2)])
+def test_all_pixels_are_equally_large(pictures, rows, group):
+    """Whole pixels of the screen: 0.8 inches at 80 dpi are two for each of 32."""
+    figure = plots.pictures(pictures, ["a\nb"] * 6, columns=3, rows=rows, group=group, heading="x")
+    for image in figure.axes[0].images:
+        left, right, bottom, top = np.multiply(image.get_extent(), plots.STYLE["figure.dpi"])
+        assert right - left == pytest.approx(64) and bottom - top == pytest.approx(64)
+        assert np.allclose([left, top], np.round([left, top]))
+    assert np.allclose(figure.get_size_inches() * 80, np.round(figure.get_size_inches() * 80))
+
+
+def test_boxes_and_wrong_ones_lie_on_their_pictures(pictures):
+    tall = np.zeros((40, 20, 3), np.uint8)
+    boxes = {"A": [(0, 0, 32, 32), (5, 10, 10, 20)], "B": [None, (0, 0, 20, 40)]}
+    figure = plots.pictures([pictures[0], tall], ["one", "two"], size=2, boxes=boxes, wrong=[0, 1])
+    axis = figure.axes[0]
+    whole, middle, all_of_it = [patch.get_bbox() for patch in axis.patches[1::2]][:3]
+    extents = [image.get_extent() for image in axis.images]
+    for box, (left, right, bottom, top) in zip((whole, all_of_it), extents):
+        assert np.allclose(box.extents, (left, top, right, bottom))
+    left, right, bottom, top = extents[1]
+    assert (right - left, bottom - top) == pytest.approx((1, 2))  # not stretched
+    assert np.allclose(middle.extents, (left + 0.25, top + 0.5, left + 0.75, top + 1.5))
+    assert [text.get_text() for text in figure.legends[0].texts] == ["A", "B"]
+    assert [text.get_text() for text in axis.texts] == ["one", "✗ two"]
