@@ -222,12 +222,13 @@ def test_recorded_weights_score_what_is_recorded(name):
     run, dataset = runs.open_run(ROOT / "saved_models" / name), data.load("cifar10")
     if dataset.source != run.info["data"]:
         pytest.skip(f"recorded on {run.info['data']}, not on {dataset.source}")
-    kept, some = run.test_probabilities(), slice(None, None, 10)
-    accuracy = (kept.argmax(axis=1) == dataset.y_test).mean()
-    assert accuracy == pytest.approx(run.info["scores"]["test_acc"], abs=1e-6)
-    again = run.network().predict(dataset.x_test[some], batch_size=250, verbose=0)
-    assert np.allclose(again, kept[some], atol=2e-3)
-    assert (again.argmax(axis=1) != kept[some].argmax(axis=1)).sum() <= 1  # rounding
+    network, some = run.network(), slice(None, None, 10)
+    told = run.predict_test(network, dataset)  # what is kept; all predicted, where nothing is
+    accuracy = (told.argmax(axis=1) == dataset.y_test).mean()
+    assert accuracy == pytest.approx(run.info["scores"]["test_acc"], abs=5e-4)
+    again = network.predict(dataset.x_test[some], batch_size=250, verbose=0)
+    assert np.allclose(again, told[some], atol=2e-3)
+    assert (again.argmax(axis=1) != told[some].argmax(axis=1)).sum() <= 1  # rounding
 
 
 def test_recorded_runs_stay_small():
