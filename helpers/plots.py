@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
@@ -135,16 +136,17 @@ def curves(logs):
     Returns:
         The figure.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axis, key, title in zip(axes, ("acc", "loss"), ("Accuracy, share of 1", "Loss")):
         for name, rows in logs.items():
             epochs, color = [row["epoch"] for row in rows], COLORS.get(name)
             for part, style in (("", ":"), ("val_", ".-")):
-                label = f"{name}, {'validation' if part else 'training'}"
-                values = [row[part + key] for row in rows]
-                axis.plot(epochs, values, style, ms=3, color=color, label=label)
+                axis.plot(epochs, [row[part + key] for row in rows], style, ms=3, color=color)
         axis.set(xlabel="epoch", ylabel=title)
-        axis.legend(fontsize=8, ncols=1 + (len(logs) > 2))
+    told = [Line2D([], [], color=COLORS.get(name), lw=3, label=name) for name in logs]
+    for label, style in (("training", ":"), ("validation", "-")):
+        told.append(Line2D([], [], color="black", ls=style, label=label))
+    figure.legend(handles=told, loc="outside lower center", ncols=len(told), fontsize=9)
     axes[0].set_ylim(top=1)
     axes[1].set_ylim(0, min(3, axes[1].get_ylim()[1]))  # a first epoch can be far off
     return figure
