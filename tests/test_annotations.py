@@ -671,7 +671,7 @@ def test_read_says_once_what_is_wrong_with_many_rows(tmp_path):
 
 
 @pytest.mark.parametrize("head, unit", [
-    ("", "\0"), (HEADER + "\n", 'a,"'), (HEADER + "\n", ","), (HEADER + "\n", "x\n"),
+    ("", "\0"), (HEADER + "\n", 'a,"'), (HEADER + "\nx", ","), (HEADER + "\n", "x\n"),
     ('{"a":"', "x")],
     ids=["zeros", "open quotes", "commas", "25 million rows", "open JSON string"])  # fmt: skip
 def test_50_mb_of_rubbish(tmp_path, head, unit):
