@@ -74,7 +74,7 @@ class Run:
         if (
             scores
             and path == self.checkpoint(scores.get("epoch"))
-            and _sha256(path) != scores.get("sha256")
+            and sha256(path) != scores.get("sha256")
         ):
             raise ValueError(
                 f"{path} is not the file whose scores run.json tells (its SHA-256 differs): "
@@ -234,7 +234,7 @@ def score(run: Run, dataset: Dataset) -> dict:
         "epoch": run.chosen["epoch"],
         "test_acc": float(np.mean(plain.argmax(axis=1) == dataset.y_test)),
         "test_acc_flip": float(np.mean((plain + mirrored).argmax(axis=1) == dataset.y_test)),
-        "sha256": _sha256(run.checkpoint()),
+        "sha256": sha256(run.checkpoint()),
     }
     kept, best = plain.astype(np.float16), plain.argmax(axis=1)
     tied = kept.argmax(axis=1) != best  # rounding must not change a class
@@ -245,5 +245,6 @@ def score(run: Run, dataset: Dataset) -> dict:
     return scores
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,8 +2,10 @@
 
 import argparse
 import csv
+import json
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 from helpers import data, devices, results, runs, training
@@ -77,16 +79,24 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
     scored.sort(key=lambda run: run.chosen["val_acc"])
     median = scored[(len(scored) - 1) // 2]
     home.mkdir(parents=True, exist_ok=True)
-    files = ["training_log.csv", "run.json"]
-    if median.info["recipe"]["hold_out"]:  # else the test pictures chose: nothing to compare
-        files.append(runs.PREDICTIONS)
-    kept = [median.checkpoint(), *(median.folder / file for file in files)]
-    for source in kept:
-        with replacing(home / source.name) as path:
-            shutil.copyfile(source, path)
-    for old in set(home.glob("*.keras")) - {home / source.name for source in kept}:
+    network = home / median.checkpoint().name
+    with replacing(network) as path:
+        _compress(median.checkpoint(), path)
+    for name in ("training_log.csv", runs.PREDICTIONS):
+        with replacing(home / name) as path:
+            shutil.copyfile(median.folder / name, path)
+    scores = {**median.info["scores"], "sha256": runs.sha256(network)}
+    write_text(home / "run.json", json.dumps({**median.info, "scores": scores}, indent=2) + "\n")
+    for old in set(home.glob("*.keras")) - {network}:
         old.unlink()
     return home
+
+
+def _compress(network, path):
+    """Keras' archive as it is, a sixth smaller: Keras itself compresses nothing."""
+    with zipfile.ZipFile(network) as whole, zipfile.ZipFile(path, "w") as smaller:
+        for part in whole.infolist():
+            smaller.writestr(part, whole.read(part), zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def _check_comparable(known, home, run):
