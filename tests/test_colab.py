@@ -1,6 +1,7 @@
 """Stand-ins for Colab: its Python modules, its list of sessions, and GitHub behind git."""
 
 import copy
+import gc
 import os
 import shutil
 import sys
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_client.manager import AsyncKernelManager
+import zmq
 from nbclient import NotebookClient
 from test_setup_cell import as_github, commit_all, opened_from, session_server
+from traitlets.config import Config
 
 from helpers import annotations, annotator, runtime
 from helpers.files import ROOT
@@ -144,17 +146,27 @@ def execute_alone(name, folder, colab_python, sockets, times):
     content = folder / "alone"
     content.mkdir()
     with session_server(opened_from("someone/course/blob/main")) as address:
-        connection = f"{sockets}/kernel-1234.json"
-        kernel = AsyncKernelManager(connection_file=connection, transport="ipc")
-        client = NotebookClient(
-            notebook, kernel, timeout=1200, resources={"metadata": {"path": str(content)}}
-        )
-        client.execute(env={**environment, **address})
+        # A kernel that the client starts itself is one that it also ends, with its sockets.
+        kernel = {"transport": "ipc", "connection_file": f"{sockets}/kernel-1234.json"}
+        NotebookClient(
+            notebook,
+            timeout=1200,
+            resources={"metadata": {"path": str(content)}},
+            config=Config({"KernelManager": kernel}),
+        ).execute(env={**environment, **address})
     return content, notebook.cells
 
 
+def open_sockets():
+    """Of this process, to kernels: one left open makes a test fail that sees it collected."""
+    every = (each for each in gc.get_objects() if issubclass(type(each), zmq.Socket))
+    return {id(socket) for socket in every if not socket.closed}
+
+
 def test_lone_notebook_runs_in_colab_every_cell_twice(colab_python, tmp_path, sockets):
+    before = open_sockets()
     content, cells = execute_alone("Assignment4A.ipynb", tmp_path, colab_python, sockets, times=2)
+    assert not open_sockets() - before
     assert {path.name for path in content.iterdir()} <= {"course", "build"}
     printed = [
         "".join(output.text for output in cell.outputs if output.output_type == "stream")
