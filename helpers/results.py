@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import scipy  # scipy.stats is loaded where it is used: a second
 
+from helpers.recipes import RECIPES
 from helpers.runs import Run, open_run, read_log
 from helpers.runtime import RECORDED
 
 TEST, VALIDATION = 10_000, 5_000  # pictures
 LAST = 10  # epochs whose mean stands beside a best one that the test pictures chose
-SAME = 0.7  # points between two such means that chance may explain; the ten differ by as much
 NUMBERS = (
     "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds"
 )  # fmt: skip
@@ -34,31 +34,41 @@ def sampling_deviation(accuracy: float, count: int) -> float:
     return float(np.sqrt(accuracy * (1 - accuracy) / count))
 
 
-def of_log(log: list[dict]) -> str:
+def accuracies(log: Path) -> np.ndarray:
+    """The validation accuracies of a training_log.csv, float64, one per epoch."""
+    return np.array([row["val_acc"] for row in read_log(log)])
+
+
+def of_log(log: Path) -> str:
     """Best and last epoch of a log whose validation pictures are the test pictures."""
-    accuracies = np.array([row["val_acc"] for row in log])
-    mean, deviation = accuracies[-LAST:].mean(), accuracies[-LAST:].std(ddof=1)
+    found = accuracies(log)
+    mean, deviation = found[-LAST:].mean(), found[-LAST:].std(ddof=1)
     return (
-        f"best {accuracies.max():.2%} (epoch {accuracies.argmax() + 1}), "
-        f"last {accuracies[-1]:.2%}, mean of the last {LAST} {mean:.2%} (sd {100 * deviation:.2f})"
+        f"best {found.max():.2%} (epoch {found.argmax() + 1}), last {found[-1]:.2%}, "
+        f"mean of the last {LAST} {mean:.2%} (sd {100 * deviation:.2f})"
     )
 
 
 def reproduction(saved: Path = RECORDED) -> str:
     """Whether the assignment's recipe, on its data in their roles, comes out as it did there."""
-    logs = [read_log(saved / f"{name}/training_log.csv") for name in ("assignment", "reproduction")]
-    accuracies = [np.array([row["val_acc"] for row in log]) for log in logs]
-    means = [each[-LAST:].mean() for each in accuracies]
-    luck = [100 * (each.max() - mean) for each, mean in zip(accuracies, means)]
-    apart = 100 * (means[1] - means[0])
-    stands = abs(apart) <= SAME
+    logs = [saved / name / "training_log.csv" for name in ("assignment", "reproduction")]
+    lasts = [accuracies(log)[-LAST:] for log in logs]
+    tops = [100 * (accuracies(log).max() - last.mean()) for log, last in zip(logs, lasts)]
+    apart = 100 * (lasts[1].mean() - lasts[0].mean())
+    chance = 200 * np.sqrt(sum(last.var(ddof=1) / LAST for last in lasts))  # two standard errors
+    stands = abs(apart) <= chance
+    fewer = open_run(saved / "course").info["scores"]["test_acc"]
     return (
         f"The assignment's recipe trained again as it was, all 50,000 pictures for training and "
-        f"the test pictures to choose (`reproduction`, one seed): {of_log(logs[1])}. The last "
-        f"{LAST} epochs lie {abs(apart):.2f} points {'above' if apart > 0 else 'below'} the "
-        f"assignment's, {'less' if stands else 'more'} than the {SAME} that chance may explain: "
-        f"the reproduction {'stands' if stands else 'does not stand'}. That the test pictures "
-        f"chose the epoch is worth {luck[0]:.2f} points there and {luck[1]:.2f} here."
+        f"the test pictures to choose the epoch (`reproduction`, one seed): {of_log(logs[1])}. The "
+        f"last {LAST} epochs lie {abs(apart):.2f} points {'above' if apart > 0 else 'below'} the "
+        f"assignment's, {'less' if stands else 'more'} than the {chance:.1f} (two standard errors) "
+        f"that jumps between epochs make by chance: the reproduction "
+        f"{'stands' if stands else 'does not stand'}. The best epoch, which the test pictures "
+        f"chose, lies {tops[0]:.2f} points above that mean there and {tops[1]:.2f} here: such a "
+        f"choice reports the top of the jumps. With a tenth fewer pictures, its epoch chosen on "
+        f"others (`course`, one seed), {fewer:.2%} ± {100 * sampling_deviation(fewer, TEST):.2f} "
+        f"of the test pictures are right."
     )
 
 
@@ -71,7 +81,7 @@ def table(saved: Path = RECORDED) -> str:
         "| recipe | trains on | epochs | seed | validation | test | mirror averaged | hours |",
         "|---|---|---|---|---|---|---|---|",
         "| the assignment | 50,000; the test pictures choose | 50 | unknown | "
-        f"| {of_log(read_log(saved / 'assignment/training_log.csv'))} | | |",
+        f"| {of_log(saved / 'assignment/training_log.csv')} | | |",
     ]
     kind = itemgetter("recipe", "of", "data", "epochs")
     runs = sorted(recorded_runs(saved), key=kind)
@@ -83,9 +93,10 @@ def table(saved: Path = RECORDED) -> str:
         hours = np.mean([row["seconds"] for row in group]) / 3600
         if recipe == "reproduction":
             pictures, validation, flip = "50,000; the test pictures choose", "", ""
-            test = of_log(read_log(saved / recipe / "training_log.csv"))
+            test = of_log(saved / recipe / "training_log.csv")
         else:
-            pictures = "45,000; 5,000 others choose"
+            chosen = RECIPES[recipe].selection == "best"
+            pictures = f"45,000; 5,000 others {'choose' if chosen else 'validate'}"
             counts = {"val_acc": VALIDATION, "test_acc": TEST, "test_acc_flip": TEST}
             validation, test, flip = (
                 _mean([row[key] for row in group], count) for key, count in counts.items()
@@ -137,8 +148,7 @@ def headline(saved: Path = RECORDED) -> str:
 
     Raises ValueError where no run of MODERN over 50 epochs is recorded.
     """
-    log = read_log(saved / "assignment/training_log.csv")
-    best = max(row["val_acc"] for row in log)
+    best = accuracies(saved / "assignment/training_log.csv").max()
     kind, complete = itemgetter("of", "recipe"), {}
     for row in sorted(recorded_runs(saved), key=kind):
         if row["recipe"] in ("modern", "short") and row["epochs"] == row["of"]:
@@ -147,12 +157,13 @@ def headline(saved: Path = RECORDED) -> str:
         raise ValueError("runs.csv has no run of modern over 50 epochs to tell of.")
     modern = complete.pop((50, "modern"))
     shorter = "".join(
-        f" In {of:.0f} epochs `{name.upper()}` comes to {np.mean(found):.2%} ({_seeds(found)})."
+        f" In {of:.0f} epochs `{name}` comes to {np.mean(found):.2%} ({_seeds(found)})."
         for (of, name), found in complete.items()
     )
     return (
-        f"The assignment's best epoch of 50, chosen on the test pictures, had {best:.2%} of them "
-        f"right. `MODERN`, the same network in the same 50 epochs on a tenth fewer pictures, has "
+        f"This course grew out of an older assignment, of which the training log is left: its best "
+        f"epoch of 50, chosen on the test pictures, had {best:.2%} of them right. `modern`, the "
+        f"same network in the same 50 epochs on a tenth fewer pictures, has "
         f"**{np.mean(modern):.2%}** ({_seeds(modern)}; its last epoch, nothing chosen on the test "
         f"pictures): {1 - np.mean(modern):.1%} errors instead of {1 - best:.1%}. "
         f"{compared(saved)}{shorter}"
@@ -164,13 +175,13 @@ def _seeds(found):
 
 
 def compared(saved: Path = RECORDED) -> str:
-    """MODERN against the assignment's recipe, picture by picture."""
-    runs = [open_run(saved / name) for name in ("reproduction", "modern")]
+    """The recorded network of MODERN against COURSE's, picture by picture."""
+    runs = [open_run(saved / name) for name in ("course", "modern")]
     paired = mcnemar(*(run.test_correct() for run in runs))
     return (
-        f"Of the same test pictures, {paired.only_second} are right only with `MODERN` and "
-        f"{paired.only_first} only with `REPRODUCTION`, the assignment's recipe trained again "
-        f"(McNemar's exact test, p = {paired.p_value:.0e})."
+        f"Of the same test pictures, {paired.only_second} are right only with `modern` and "
+        f"{paired.only_first} only with `course`, the assignment's recipe on the same 45,000 "
+        f"pictures (McNemar's exact test of these two networks, p = {paired.p_value:.0e})."
     )
 
 

@@ -140,6 +140,18 @@ def test_the_median_is_kept_and_every_run_noted(run, tmp_path):
     assert noted == [("0", "0.9"), ("1", "0.7"), ("2", "0.8")]
 
 
+def test_a_repeated_run_replaces_its_row(run, tmp_path):
+    (folder,), saved = variants(run, tmp_path, [0.9]), tmp_path / "saved"
+    saved.mkdir()
+    for device in ("CPU, 2 cores", "GPU"):
+        info = json.loads((folder / "run.json").read_text())
+        info["environment"]["device"] = device
+        (folder / "run.json").write_text(json.dumps(info))
+        record.record([folder], saved)
+    (row,) = csv.DictReader((saved / "runs.csv").read_text().splitlines())
+    assert row["device"] == "GPU"
+
+
 @pytest.mark.parametrize("length", [1, 2])  # a schedule of another length; an unfinished run
 def test_of_others_than_complete_runs_only_the_row_is_kept(run, tmp_path, monkeypatch, length):
     (folder,), saved = variants(run, tmp_path, [0.9]), tmp_path / "saved"

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from helpers import results
+from helpers.files import ROOT
+from helpers.runs import open_run
 from helpers.runtime import RECORDED
 
 ROW = {
@@ -52,6 +54,12 @@ def test_lengths_unfinished_runs_and_other_pictures_have_rows_of_their_own(table
     )
     assert "| 5 |" in five and "| 42 of 50 | 1 |" in cut and "| 50 | 0 |" in whole
     assert "all of copy.npz" in copy and "copy.npz" not in cut
+    assert "| 45,000; 5,000 others validate |" in whole
+
+
+def test_a_recipe_whose_epoch_is_chosen_is_told_so(table):
+    _, line = table({"recipe": "course"})
+    assert "| 45,000; 5,000 others choose |" in line
 
 
 @pytest.mark.parametrize(
@@ -60,6 +68,7 @@ def test_lengths_unfinished_runs_and_other_pictures_have_rows_of_their_own(table
 def test_whether_the_reproduction_stands(table, tmp_path, gained, told):
     table()
     rows = list(csv.DictReader((tmp_path / "assignment/training_log.csv").open(newline="")))
+    (tmp_path / "course").symlink_to(RECORDED / "course")
     (tmp_path / "reproduction").mkdir()
     with open(tmp_path / "reproduction/training_log.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -69,7 +78,10 @@ def test_whether_the_reproduction_stands(table, tmp_path, gained, told):
     found = results.reproduction(tmp_path)
     assert told in found and f"last {0.8808 + gained:.2%}" in found
     assert ("reproduction stands." in found) == (abs(gained) < 0.007)
-    assert found.endswith("the epoch is worth 1.59 points there and 1.59 here.")
+    assert "1.59 points above that mean there and 1.59 here" in found
+    # Two means of ten whose single values deviate by 0.75.
+    assert f"than the {2 * math.sqrt(2 * 0.75**2 / 10):.1f} (two standard errors)" in found
+    assert f"{open_run(RECORDED / 'course').info['scores']['test_acc']:.2%} ± " in found
 
 
 def test_the_headline_needs_a_run_of_modern_over_50_epochs(table, tmp_path):
@@ -81,22 +93,28 @@ def test_the_headline_needs_a_run_of_modern_over_50_epochs(table, tmp_path):
 def test_the_headline_tells_of_complete_shorter_schedules(table, tmp_path):
     eight = {"of": 8, "epochs": 8}
     table({}, {"epochs": 5}, {**eight, "test_acc": 0.88}, {**eight, "seed": 1, "test_acc": 0.9})
-    for name in ("reproduction", "modern"):
+    for name in ("course", "modern"):
         (tmp_path / name).symlink_to(RECORDED / name)
     told = results.headline(tmp_path)
     assert "**90.00%** (one seed;" in told
-    assert told.endswith(" In 8 epochs `MODERN` comes to 89.00% (mean of 2 seeds).")
+    assert told.endswith(" In 8 epochs `modern` comes to 89.00% (mean of 2 seeds).")
 
 
-def test_modern_is_compared_with_the_reproduction_on_the_same_pictures():
+def test_modern_is_compared_with_course_on_the_same_pictures():
     labels, right = np.arange(10).repeat(1000), {}
-    for name in ("reproduction", "modern"):
+    for name in ("course", "modern"):
         with np.load(RECORDED / name / "test_predictions.npz") as kept:
             right[name] = kept[kept.files[0]].argmax(axis=1) == labels
-    gained, lost = right["modern"] > right["reproduction"], right["modern"] < right["reproduction"]
+    gained, lost = right["modern"] > right["course"], right["modern"] < right["course"]
     told = results.compared()
-    assert f"{gained.sum()} are right only with `MODERN` and {lost.sum()} only" in told
+    assert f"{gained.sum()} are right only with `modern` and {lost.sum()} only" in told
     assert told in results.headline()
+
+
+def test_the_hours_told_in_the_readme_hold_those_of_the_recorded_runs():
+    assert "| one to six hours |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    hours = [row["seconds"] / 3600 for row in results.recorded_runs() if row["epochs"] == 50]
+    assert min(hours) >= 1 and max(hours) <= 6
 
 
 def test_mcnemar_is_the_binomial_test_of_the_differing_pictures():

@@ -82,9 +82,9 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
     network = home / median.checkpoint().name
     with replacing(network) as path:
         _compress(median.checkpoint(), path)
-    for name in ("training_log.csv", runs.PREDICTIONS):
-        with replacing(home / name) as path:
-            shutil.copyfile(median.folder / name, path)
+    for file in ("training_log.csv", runs.PREDICTIONS):
+        with replacing(home / file) as path:
+            shutil.copyfile(median.folder / file, path)
     scores = {**median.info["scores"], "sha256": runs.sha256(network)}
     write_text(home / "run.json", json.dumps({**median.info, "scores": scores}, indent=2) + "\n")
     for old in set(home.glob("*.keras")) - {network}:
@@ -130,9 +130,8 @@ def _row(run):
 
 
 def _key(row):
-    # A run that went on replaces its own earlier row: its number of epochs is left out.
-    return (row["recipe"], int(row["of"]), int(row["seed"]), row["data"], row["precision"],
-            row["device"])  # fmt: skip
+    # A run that went on or was repeated replaces its row: one seed counts once.
+    return row["recipe"], int(row["of"]), int(row["seed"]), row["data"]
 
 
 def with_results(page: str, saved: Path = RECORDED) -> str:
@@ -159,7 +158,7 @@ def readme_parts(saved: Path = RECORDED) -> dict[str, str]:
             for path in sorted(saved.glob("*/run.json"))
         ),
         "reproduction": results.reproduction(saved),
-        "log": f"`{logged.info['recipe']['name']}`, {logged.info['data']}:\n\n```\n"
+        "log": f"`reproduction`, {logged.info['data']}:\n\n```\n"
         + "\n".join(logged.lines()) + "\n```",
     }  # fmt: skip
 
