@@ -54,11 +54,18 @@ for i in range(300):  # as Keras does
     print(f"\b\b\r{i}/299", end="\n" if i == 299 else "", flush=True)
 print("end")
 """
+IN_PIECES = r"""
+import sys
+for text in ("start\n", "\r298/299", "\r", "299/299", "\n", "end\n"):
+    sys.stdout.write(text)
+    sys.stdout.flush()  # one message each
+"""
 
 
-def test_a_progress_bar_is_stored_as_it_ended(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("code", [PROGRESS, IN_PIECES])
+def test_a_progress_bar_is_stored_as_it_ended(tmp_path, monkeypatch, capsys, code):
     monkeypatch.setattr(execute, "BUILD", tmp_path)
-    cells = [nbformat.v4.new_code_cell(PROGRESS)]
+    cells = [nbformat.v4.new_code_cell(code)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")
     execute.execute(tmp_path / "page.ipynb", in_place=True)
     outputs = nbformat.read(tmp_path / "page.ipynb", as_version=4).cells[0].outputs
@@ -66,11 +73,29 @@ def test_a_progress_bar_is_stored_as_it_ended(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("/299") == 1
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["\r1/2\r2/2\nend"],
+        ["\r1/2", "\r2/2", "\n", "end"],  # the kernel also sends after a while, wherever it is
+        ["\r1/2\r", "2/2\ne", "nd"],
+    ],
+)
+def test_a_line_is_told_whole_in_whatever_pieces_it_comes(monkeypatch, capsys, pieces):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    screen = execute._Screen()
+    for text in pieces:
+        screen.show(text)
+    screen.end_line()
+    assert capsys.readouterr().out == "        2/2\n        end\n"
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_progress_bar_moves_in_a_terminal_only(monkeypatch, capsys, terminal):
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    screen = execute._Screen()
     for text in ("Downloading\n", "\r1/3", "\b\b\b\r2/3", "\b\b\b\r3/3\n"):
-        execute._show(text)
+        screen.show(text)
     clear, margin = ("\r\x1b[K" if terminal else ""), " " * 8
     moving = f"{clear}{margin}1/3{clear}{margin}2/3" if terminal else ""
     expected = f"{clear}{margin}Downloading\n{moving}{clear}{margin}3/3\n"

@@ -22,30 +22,45 @@ BUILD = ROOT / "build"
 OVERWRITTEN = re.compile(r".*\r(?=[^\n])")  # what a carriage return takes back
 
 
+class _Screen:
+    """Prints what a cell prints, line by line, in whatever pieces the kernel sends it.
+
+    A line that is drawn over itself, as a download's, moves where that can be seen.
+    """
+
+    def __init__(self):
+        self.line = ""  # still without its end
+
+    def show(self, text: str) -> None:
+        clear = "\r\x1b[K" if sys.stdout.isatty() else ""
+        *lines, self.line = OVERWRITTEN.sub("", self.line + text).split("\n")
+        for line in lines:
+            print(f"{clear}        {line[:200]}", flush=True)
+        if self.line and clear:
+            print(f"{clear}        {self.line[:200]}", end="", flush=True)
+
+    def end_line(self) -> None:
+        if self.line:
+            self.show("\n")
+
+
 class _Client(NotebookClient):
-    """Tells which cell runs, and passes printed lines on as they come."""
+    """Passes printed lines on as they come, and stores of one drawn over itself the last state."""
+
+    def __init__(self, notebook, screen: _Screen, **options):
+        super().__init__(notebook, **options)
+        self.screen = screen
 
     def process_message(self, msg, cell, cell_index):
         output = super().process_message(msg, cell, cell_index)
         if msg["msg_type"] == "stream":
-            _show(msg["content"]["text"])
+            self.screen.show(msg["content"]["text"])
             before, last = cell.outputs[-2:] if len(cell.outputs) > 1 else ({}, {})
-            if "\r" in last.get("text", "") and before.get("name") == last.name:
-                before.text = OVERWRITTEN.sub("", before.text + last.text)  # store the last state
+            text = before.get("text", "") + last.get("text", "")
+            if "\r" in text and before.get("name") == last.name:
+                before.text = OVERWRITTEN.sub("", text)
                 cell.outputs.pop()
         return output
-
-
-def _show(text: str) -> None:
-    """Print lines; one that is drawn over itself, as a download's, moves where that can be seen."""
-    clear = "\r\x1b[K" if sys.stdout.isatty() else ""
-    *lines, moving = OVERWRITTEN.sub("", text).split("\n")
-    if "\r" not in text:
-        lines, moving = text.splitlines(), ""
-    for line in lines:
-        print(f"{clear}        {line[:200]}", flush=True)
-    if moving and clear:
-        print(f"{clear}        {moving[:200]}", end="", flush=True)
 
 
 def execute(path: Path, in_place: bool) -> str:
@@ -60,9 +75,10 @@ def execute(path: Path, in_place: bool) -> str:
         DeadKernelError: the kernel died, of too little memory for example.
     """
     notebook = nbformat.read(path, as_version=4)
-    total, started = len(notebook.cells), time.monotonic()
+    total, started, screen = len(notebook.cells), time.monotonic(), _Screen()
 
     def announce(cell, cell_index, **_):
+        screen.end_line()
         if cell.cell_type == "code":
             print(
                 f"[{cell_index + 1:2}/{total}] {time.monotonic() - started:5.0f}s  {cell['id']}",
@@ -75,6 +91,7 @@ def execute(path: Path, in_place: bool) -> str:
             kernel = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
             _Client(
                 notebook,
+                screen,
                 timeout=None,
                 record_timing=False,
                 store_widget_state=False,
@@ -85,6 +102,7 @@ def execute(path: Path, in_place: bool) -> str:
         if in_place:
             write_text(path, nbformat.writes(notebook).rstrip("\n") + "\n")
     finally:
+        screen.end_line()
         if not in_place:
             write_text(BUILD / path.name, nbformat.writes(notebook).rstrip("\n") + "\n")
             html, _ = HTMLExporter().from_notebook_node(notebook)
