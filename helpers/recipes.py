@@ -83,7 +83,7 @@ REPRODUCTION = replace(COURSE, name="reproduction", hold_out=False)
 # The same network and number of epochs, ten years of practice later: Muon, a schedule that ends at
 # zero, whole-pixel shifts instead of erasing, smoothed labels.
 MODERN = Recipe(
-    "modern", epochs=50, batch_size=128, learning_rate=LinearToZero(0.07, 0.1), optimizer="muon",
+    "modern", epochs=50, batch_size=128, learning_rate=LinearToZero(0.03, 0.1), optimizer="muon", adam_ratio=0.25,
     shift=0.125, whole_pixels=True, erase=0.0, label_smoothing=0.1, l2=0.0,
     batch_norm_momentum=0.9, selection="last",
 )  # fmt: skip
