@@ -83,20 +83,19 @@ REPRODUCTION = replace(COURSE, name="reproduction", hold_out=False)
 # The same network and number of epochs, ten years of practice later: Muon, a schedule that ends at
 # zero, whole-pixel shifts instead of erasing, smoothed labels.
 MODERN = Recipe(
-    "modern", epochs=50, batch_size=128, learning_rate=LinearToZero(0.03, 0.1), optimizer="muon", adam_ratio=0.25,
-    shift=0.125, whole_pixels=True, erase=0.0, label_smoothing=0.1, l2=0.0,
+    "modern", epochs=50, batch_size=128, learning_rate=LinearToZero(0.03, 0.1), optimizer="muon",
+    adam_ratio=0.25, shift=0.125, whole_pixels=True, erase=0.0, label_smoothing=0.1, l2=0.0,
     batch_norm_momentum=0.9, selection="last",
 )  # fmt: skip
 
-# MODERN for a few epochs: normalisation, biases and head, which Adam trains, learn faster. What was
-# tried for it stands in saved_models/README.md.
-SHORT = replace(MODERN, name="short", epochs=5, adam_ratio=0.25)
+# MODERN for a few epochs, in larger steps. What was tried for both: saved_models/README.md.
+SHORT = replace(MODERN, name="short", epochs=5, learning_rate=LinearToZero(0.07, 0.1))
 
 # Half a minute on two CPU cores, for the synthetic stand-in: MODERN with half the depth, and no
 # augmentation (a mirrored shape may be another).
 QUICK = replace(
     MODERN, name="quick", epochs=3, batch_size=64, learning_rate=LinearToZero(0.035, 0.1),
-    flip=False, shift=0.0, label_smoothing=0.0, depth=11,
+    adam_ratio=0.04, flip=False, shift=0.0, label_smoothing=0.0, depth=11,
 )  # fmt: skip
 
 MOST_EPOCHS = 1000

@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from helpers import annotations, data, example, runs
+from helpers import annotations, data, example, recipes, runs
 from helpers.files import ROOT
 
 NOTEBOOKS = sorted(ROOT.glob("Assignment4*.ipynb"))
@@ -154,7 +154,13 @@ def test_the_network_that_is_explained_is_told_with_its_log():
 
 
 def test_what_the_prose_of_4b_says_of_its_figures_is_so():
-    assert "test_frog_0238.png" in stored("Assignment4B.ipynb", "errors")
+    assert "test_cat_0235.png" in stored("Assignment4B.ipynb", "errors")
+    assert recipes.MODERN.adam_ratio == 0.25  # "a quarter of this rate"
+    course, modern = (
+        np.mean([row["val_acc"] for row in runs.open_run(ROOT / "saved_models" / name).log[22:27]])
+        for name in ("course", "modern")
+    )
+    assert modern < course  # "half-way it is no better than the others"
 
 
 def test_what_the_prose_of_4a_says_of_the_annotations_is_so():
