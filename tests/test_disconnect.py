@@ -18,10 +18,10 @@ RECIPE = dataclasses.replace(COURSE, epochs=3, batch_size=10, depth=11)
 
 
 def train(folder):
-    """On twenty pictures: most machines have no instructions for bfloat16."""
+    """On twenty pictures, in float32: CPUs' own bfloat16 instructions do not repeat every bit."""
     scenes = data.synthetic(train=200, test=50)
     few = dataclasses.replace(scenes, x_train=scenes.x_train[::9], y_train=scenes.y_train[::9])
-    training.train(RECIPE, few, folder, precision="bfloat16")
+    training.train(RECIPE, few, folder, precision="float32")
 
 
 def die_in(name):
