@@ -156,8 +156,8 @@ def headline(saved: Path = RECORDED) -> str:
     if (50, "modern") not in complete:
         raise ValueError("runs.csv has no run of modern over 50 epochs to tell of.")
     modern = complete.pop((50, "modern"))
-    shorter = "".join(
-        f" In {of:.0f} epochs `{name}` comes to {np.mean(found):.2%} ({_seeds(found)})."
+    shorter = ", ".join(
+        f"{np.mean(found):.2%} in {of:.0f} epochs (`{name}`, {_seeds(found)})"
         for (of, name), found in complete.items()
     )
     return (
@@ -166,7 +166,7 @@ def headline(saved: Path = RECORDED) -> str:
         f"same network in the same 50 epochs on a tenth fewer pictures, has "
         f"**{np.mean(modern):.2%}** ({_seeds(modern)}; its last epoch, nothing chosen on the test "
         f"pictures): {1 - np.mean(modern):.1%} errors instead of {1 - best:.1%}. "
-        f"{compared(saved)}{shorter}"
+        f"{compared(saved)}" + (f" Complete shorter schedules reach {shorter}." if shorter else "")
     )
 
 
