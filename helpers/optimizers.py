@@ -87,7 +87,7 @@ class PerStep(keras.optimizers.schedules.LearningRateSchedule):
 def make(recipe: Recipe, rates) -> keras.optimizers.Optimizer:
     """The optimizer of a recipe, with a learning rate for every step."""
     if recipe.optimizer == "muon":
-        return Muon(PerStep(rates), adam_ratio=recipe.adam_ratio)
+        return Muon(PerStep(rates), recipe.momentum, recipe.adam_ratio)
     # A name of its own, or Keras numbers them within a process, and their variables with them.
     config = {"learning_rate": PerStep(rates), "name": recipe.optimizer}
     return keras.optimizers.get({"class_name": recipe.optimizer, "config": config})

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from helpers import optimizers
-from helpers.recipes import COURSE, MODERN
+from helpers.recipes import COURSE, MODERN, SHORT
 
 
 def newton_schulz(matrix, steps=3):
@@ -60,3 +60,8 @@ def test_rates_are_looked_up_per_step(recipe):
         [schedule(step) for step in (0, 9, 10, 79)], [rates[i] for i in (0, 9, 10, 79)]
     )
     assert np.allclose(schedule(500), rates[-1])
+
+
+def test_a_recipes_settings_of_muon_reach_it():
+    muon = optimizers.make(SHORT, [0.1])
+    assert (muon.momentum, muon.adam_ratio) == (0.6, 0.25)
