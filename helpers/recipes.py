@@ -89,8 +89,8 @@ MODERN = Recipe(
     batch_norm_momentum=0.9, selection="last",
 )  # fmt: skip
 
-# MODERN for a few epochs: larger steps, a shorter memory, and pictures seen too seldom to need large
-# shifts. What was tried for both: saved_models/README.md.
+# MODERN for a few epochs: larger steps, a shorter memory, smaller shifts. What was tried for both:
+# saved_models/README.md.
 SHORT = replace(
     MODERN, name="short", epochs=5, learning_rate=LinearToZero(0.07, 0.1), momentum=0.6,
     shift=0.03125,
