@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from jupyter_client.manager import KernelManager
 
-from helpers import data
+from helpers.training import data
 
 hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same every time")
@@ -40,9 +40,9 @@ LONG = (
     "test_gradcam.py",
     "Assignment4B.ipynb",
     "Assignment4C.ipynb",
-    "test_training.py",
+    "test_trainer.py",
     "test_disconnect.py",
-    "test_trust.py",
+    "test_metrics.py",
     "test_devices.py",
     "test_interrupt.py",
     "test_record.py",
@@ -51,7 +51,7 @@ LONG = (
     "test_setup_cell.py",
     "test_annotator_browser.py",
     "test_own_annotations.py",
-    "test_annotations.py",
+    "test_via.py",
     "test_colab.py",
     "test_layout.py",
 )

@@ -14,14 +14,14 @@ def one_step(folder, shift=0.0, erase=0.0):
     """Loss, and sum of all absolute weights, after one step on 180 pictures at once."""
     import numpy as np
 
-    from helpers import data, training
-    from helpers.recipes import COURSE
+    from helpers.training import data, trainer
+    from helpers.training.recipes import COURSE
 
     scenes = data.synthetic(train=200, test=50)
     recipe = dataclasses.replace(
         COURSE, depth=11, batch_size=180, epochs=1, flip=False, shift=shift, erase=erase
     )
-    run = training.train(recipe, scenes, folder, precision="float32")
+    run = trainer.train(recipe, scenes, folder, precision="float32")
     weights = run.network().get_weights()
     return run.log[0]["loss"], sum(np.abs(array).sum(dtype=np.float64) for array in weights)
 
@@ -33,8 +33,8 @@ def replicas_draws():
     import numpy as np
     import tensorflow as tf
 
-    from helpers import devices
-    from helpers.augment import Augment
+    from helpers.training import devices
+    from helpers.training.augment import Augment
 
     with devices.training_scope():
         layer, strategy = Augment(), tf.distribute.get_strategy()

@@ -1,6 +1,6 @@
 """Annotation records that the tests of annotations and of exports share."""
 
-from helpers.annotations import Picture, Region
+from helpers.annotation.via import Picture, Region
 
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 GOOD = {"label": "cat", "viewpoint": "front", "truncated": "no", "occluded": "yes",

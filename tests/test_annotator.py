@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("jupyter_bbox_widget", reason="jupyter-bbox-widget is not installed")
 
-from helpers import annotator
-from helpers.annotations import Picture, Region, read_via, write_via_csv
-from helpers.annotator import MARGIN, SIDES, annotate
+from helpers.annotation import annotator
+from helpers.annotation.annotator import MARGIN, SIDES, annotate
+from helpers.annotation.via import Picture, Region, read_via, write_via_csv
 
 SCHEMA = {
     "region": {

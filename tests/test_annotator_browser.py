@@ -18,8 +18,8 @@ pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from helpers.annotations import Picture, Region, read_via
-from helpers.annotator import MARGIN
+from helpers.annotation.annotator import MARGIN
+from helpers.annotation.via import Picture, Region, read_via
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -34,7 +34,7 @@ pytestmark = [
 
 CELL = """
 import numpy as np
-from helpers.annotator import annotate
+from helpers.annotation.annotator import annotate
 
 scene = np.full((32, 32, 3), (120, 180, 235), np.uint8)
 scene[20:] = (90, 150, 70)

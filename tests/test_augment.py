@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from helpers.augment import Augment, rectangles, resampling
+from helpers.training.augment import Augment, rectangles, resampling
 
 
 def shifted(x, amount, mirror=False):

@@ -38,25 +38,17 @@ import tensorflow as tf
 from PIL import Image
 from records import rect
 
-from helpers import (
-    annotations,
-    annotator,
-    data,
-    exports,
-    files,
-    gradcam,
-    runs,
-    runtime,
-    training,
-    trust,
-)  # fmt: skip
-from helpers.annotations import HEADER, AnnotationError, Picture
-from helpers.recipes import COURSE, QUICK
-from helpers.resnet import resnet_v2
+from helpers import files, settings
+from helpers.annotation import annotator, exports, via
+from helpers.annotation.via import HEADER, AnnotationError, Picture
+from helpers.explanation import gradcam, metrics
+from helpers.training import data, runs, trainer  # fmt: skip
+from helpers.training.recipes import COURSE, QUICK
+from helpers.training.resnet import resnet_v2
 from tools import execute
 
 RECIPE = dataclasses.replace(COURSE, name="tiny", epochs=2, batch_size=90, depth=11)
-SCHEMA = annotations.read_schema(files.ROOT / "images/annotations/via_attributes.json")
+SCHEMA = via.read_schema(files.ROOT / "images/annotations/via_attributes.json")
 LONGEST = 400  # characters of a message; the reader's own folder not counted
 
 
@@ -141,13 +133,13 @@ class Day:
             self.patch.delenv(name, raising=False)
         for name, value in environment.items():
             self.patch.setenv(name, value)
-        self.patch.setattr(runtime, "gpu_names", lambda: ["NVIDIA T4"] if gpu else [])
-        self.patch.setattr(runtime, "_pictures_at_hand", lambda: recorded is not None)
-        self.patch.setattr(runtime, "RECORDED", self.folder)
+        self.patch.setattr(settings, "gpu_names", lambda: ["NVIDIA T4"] if gpu else [])
+        self.patch.setattr(settings, "_pictures_at_hand", lambda: recorded is not None)
+        self.patch.setattr(settings, "RECORDED", self.folder)
         if recorded is not None:
             self.subfolder("course")
             self.file("course/run.json", recorded)
-        return call(runtime.configure, *form)
+        return call(settings.configure, *form)
 
     def download(self, answer=None, length=None):
         """Keras' download of CIFAR-10: without a network, or with a server's wrong answer."""
@@ -185,7 +177,7 @@ class Day:
     # Calls
 
     def train(self, folder="run", **arguments):
-        return call(training.train, **{
+        return call(trainer.train, **{
             "recipe": RECIPE, "dataset": self.scenes, "folder": self.folder / folder,
             "precision": "float32", **arguments,
         })  # fmt: skip
@@ -297,7 +289,7 @@ def one_map(value=1.0, size=32):
 
 
 # fmt: off
-load, load_picture, read_via = data.load, data.load_picture, annotations.read_via
+load, load_picture, read_via = data.load, data.load_picture, via.read_via
 nan = math.nan
 
 PICTURES = [
@@ -403,29 +395,29 @@ ANNOTATION_FILES = [
     Case("Python instead of JSON", AnnotationError, "row 2: damaged row", "json.dumps",
          lambda d: call(read_via, d.via(ROW.replace('""', "'")))),
     Case("annotations for attributes", AnnotationError, "no valid file of VIA attributes",
-         "export it again", lambda d: call(annotations.read_schema, d.file("a.json", PROJECT))),
+         "export it again", lambda d: call(via.read_schema, d.file("a.json", PROJECT))),
     Case("a path for the schema", ValueError, "schema is 'via_attributes.json'", "read_schema",
-         lambda d: call(annotations.check, d.via(ROW), "via_attributes.json")),
+         lambda d: call(via.check, d.via(ROW), "via_attributes.json")),
     Case("a NaN for a coordinate", ValueError, "x is nan", "draw the region again",
-         lambda d: call(annotations.boxes, [Picture("a.png", [rect(nan, 1, 2, 3)])])),
+         lambda d: call(via.boxes, [Picture("a.png", [rect(nan, 1, 2, 3)])])),
     Case("paths for pictures", ValueError, "'a.csv'", "read_via",
-         lambda d: call(annotations.compare, "a.csv", "b.csv")),
+         lambda d: call(via.compare, "a.csv", "b.csv")),
     Case("boxes of three numbers", ValueError, "boxes (4, 3)", "(n, 4)",
-         lambda d: call(annotations.iou, np.ones((4, 3)), np.ones((4, 4)))),
+         lambda d: call(via.iou, np.ones((4, 3)), np.ones((4, 4)))),
     Case("a box of negative width", ValueError, "negative width", "(n, 4)",
-         lambda d: call(annotations.iou, [(5, 5, -3, 4)], [(1, 1, 2, 2)])),
+         lambda d: call(via.iou, [(5, 5, -3, 4)], [(1, 1, 2, 2)])),
     Case("a box with a NaN", ValueError, "NaN", "(n, 4)",
-         lambda d: call(annotations.iou, [(nan, 5, 3, 4)], [(1, 1, 2, 2)])),
+         lambda d: call(via.iou, [(nan, 5, 3, 4)], [(1, 1, 2, 2)])),
     Case("annotators of unequal length", ValueError, "1 and 3 labels", "equally long",
-         lambda d: call(annotations.cohen_kappa, ["cat"], ["cat", "dog", "cat"])),
+         lambda d: call(via.cohen_kappa, ["cat"], ["cat", "dog", "cat"])),
     Case("a scale of zero", ValueError, "factor = 0", "above 0",
-         lambda d: call(annotations.rescale, [Picture("a.png", [rect(1, 2, 3, 4)])], 0)),
+         lambda d: call(via.rescale, [Picture("a.png", [rect(1, 2, 3, 4)])], 0)),
     Case("a full disk", OSError, "No space left on device", "make room",
-         lambda d: d.full_disk() or call(annotations.write_via_csv, [], d.folder / "mine.csv")),
+         lambda d: d.full_disk() or call(via.write_via_csv, [], d.folder / "mine.csv")),
     Case("a folder in the file's place", IsADirectoryError, "cannot be written", "another place",
-         lambda d: call(annotations.write_via_csv, [], d.subfolder("mine.csv"))),
+         lambda d: call(via.write_via_csv, [], d.subfolder("mine.csv"))),
     Case("a file in the folder's place", NotADirectoryError, "cannot be written", "another place",
-         lambda d: call(annotations.write_via_csv, [], d.file("mine", "x") / "my/mine.csv")),
+         lambda d: call(via.write_via_csv, [], d.file("mine", "x") / "my/mine.csv")),
     Case("an export onto a full disk", OSError, "No space left on device", "make room",
          lambda d: d.full_disk() or call(exports.write_yolo, [], d.folder / "new", {}, ["cat"])),
     Case("YOLO without its classes", FileNotFoundError, "classes.txt", "Check the path",
@@ -506,9 +498,9 @@ GRAD_CAM = [
 
 TRUST = [
     Case("a mosaic of one class", ValueError, "classes (6,)", "four classes at least",
-         lambda d: call(trust.mosaics, d.pictures, one_map(True).repeat(6, 0), np.zeros(6, int))),
+         lambda d: call(metrics.mosaics, d.pictures, one_map(True).repeat(6, 0), np.zeros(6, int))),
     Case("a network that forgot a class", ValueError, "predict gave (6, 2)", "(n, classes) is need",
-         lambda d: call(trust.faithfulness, lambda x: np.ones((len(x), 2)), d.pictures,
+         lambda d: call(metrics.faithfulness, lambda x: np.ones((len(x), 2)), d.pictures,
                         np.ones((6, 1, 1)), np.full(6, 9), batch_size=6)),
 ]
 
@@ -525,7 +517,7 @@ CATALOGUE = {f"{group}: {case.name}": case for group, cases in GROUPS.items() fo
 def run(scenes, tmp_path_factory):
     """A run stopped after its first epoch of two."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    return training.train(RECIPE, scenes, folder, epochs=1, precision="float32")
+    return trainer.train(RECIPE, scenes, folder, epochs=1, precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -711,7 +703,7 @@ def code_of_notebook(path):
     return re.sub("(?m)^[%!].*", "", code)
 
 
-HELPERS = {path.name: path.read_text() for path in (files.ROOT / "helpers").glob("*.py")}
+HELPERS = {path.name: path.read_text() for path in (files.ROOT / "helpers").rglob("*.py")}
 NOTEBOOKS = {path.name: code_of_notebook(path) for path in files.ROOT.glob("*.ipynb")}
 CODE = {**HELPERS, **NOTEBOOKS}
 

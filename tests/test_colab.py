@@ -14,7 +14,8 @@ from nbclient import NotebookClient
 from test_setup_cell import as_github, commit_all, opened_from, session_server
 from traitlets.config import Config
 
-from helpers import annotations, annotator, runtime
+from helpers import settings
+from helpers.annotation import annotator, via
 from helpers.files import ROOT
 
 # What the course uses of google.colab; every call leaves a line in a file.
@@ -75,7 +76,7 @@ def in_colab(colab_python, monkeypatch, tmp_path):
     monkeypatch.setattr(google, "__path__", [str(colab_python / "google")])
     import google.colab
 
-    assert runtime.in_colab()
+    assert settings.in_colab()
     (tmp_path / "content").mkdir()
     monkeypatch.chdir(tmp_path / "content")
     yield
@@ -85,7 +86,7 @@ def in_colab(colab_python, monkeypatch, tmp_path):
 
 
 def test_upload_gives_the_path_of_what_was_chosen(in_colab):
-    assert runtime.upload() == "my cat.png" and calls() == ["upload"]
+    assert settings.upload() == "my cat.png" and calls() == ["upload"]
 
 
 def test_upload_without_a_choice(in_colab, monkeypatch):
@@ -93,11 +94,11 @@ def test_upload_without_a_choice(in_colab, monkeypatch):
 
     monkeypatch.setattr(files, "upload", dict)
     with pytest.raises(RuntimeError, match="No file was chosen; run the cell again"):
-        runtime.upload()
+        settings.upload()
 
 
 def test_download_hands_the_file_to_the_browser(in_colab, capsys):
-    runtime.download(ROOT / "LICENSE")
+    settings.download(ROOT / "LICENSE")
     assert calls() == [f"download {ROOT / 'LICENSE'}"] and not capsys.readouterr().out
 
 
@@ -107,17 +108,17 @@ def test_run_folder_on_drive_is_mounted_in_colab_and_a_path_elsewhere(
 ):
     monkeypatch.delenv("COURSE_MODE", raising=False)
     folder = f"/content/drive/{folder}"
-    assert runtime.configure("full", "cifar10", folder=folder).folder == Path(folder)
+    assert settings.configure("full", "cifar10", folder=folder).folder == Path(folder)
     assert not calls()
     request.getfixturevalue("in_colab")
-    runtime.configure("full", "cifar10", folder="runs/mine")
+    settings.configure("full", "cifar10", folder="runs/mine")
     assert not calls()
-    assert runtime.configure("full", "cifar10", folder=folder).folder == Path(folder)
+    assert settings.configure("full", "cifar10", folder=folder).folder == Path(folder)
     assert calls() == ["mount /content/drive"]
 
 
 def test_widgets_of_other_packages_are_allowed_before_one_is_shown(in_colab, tmp_path, pictures):
-    schema = annotations.read_schema(ROOT / "images/annotations/via_attributes.json")
+    schema = via.read_schema(ROOT / "images/annotations/via_attributes.json")
     annotator.annotate({"cifar10_test_cat_0000.png": pictures[0]}, schema, tmp_path / "via.csv")
     assert set(calls()) == {"enable_custom_widget_manager"}  # ipywidgets 8 asks too
 

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from one_step import one_step
 
-from helpers import devices
 from helpers.files import ROOT
+from helpers.training import devices
 
 
 def test_fused_batch_normalization_is_keras_batch_normalization():

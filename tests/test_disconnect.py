@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from helpers import data, runs, training
 from helpers.files import ROOT
-from helpers.recipes import COURSE
+from helpers.training import data, runs, trainer
+from helpers.training.recipes import COURSE
 
 RECIPE = dataclasses.replace(COURSE, epochs=3, batch_size=10, depth=11)
 
@@ -21,12 +21,12 @@ def train(folder):
     """On twenty pictures, in float32: CPUs' own bfloat16 instructions do not repeat every bit."""
     scenes = data.synthetic(train=200, test=50)
     few = dataclasses.replace(scenes, x_train=scenes.x_train[::9], y_train=scenes.y_train[::9])
-    training.train(RECIPE, few, folder, precision="float32")
+    trainer.train(RECIPE, few, folder, precision="float32")
 
 
 def die_in(name):
     """From now on this process dies while a file of that name is half written."""
-    replacing = training.replacing
+    replacing = trainer.replacing
 
     @contextmanager
     def dying(path):
@@ -36,7 +36,7 @@ def die_in(name):
                 os.truncate(temporary, os.path.getsize(temporary) // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    training.replacing = dying
+    trainer.replacing = dying
 
 
 def train_in_a_process(folder, dies_in):

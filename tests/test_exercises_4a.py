@@ -10,9 +10,11 @@ import nbformat
 import numpy as np
 import pytest
 
-from helpers import annotations, data, example, exercises
-from helpers.annotations import boxes, from_boxes
+from helpers import exercises
+from helpers.annotation import example_set, via
+from helpers.annotation.via import boxes, from_boxes
 from helpers.files import ROOT
+from helpers.training import data
 
 CELLS = {c["id"]: c for c in nbformat.read(ROOT / "Assignment4A.ipynb", as_version=4).cells}
 SOLUTIONS = {
@@ -31,15 +33,15 @@ STUBS = {
 @pytest.fixture(scope="module", params=["recorded", "synthetic"])
 def names(request):
     """What the notebook has defined where the exercises come."""
-    schema = annotations.read_schema(example.FOLDER / "via_attributes.json")
-    completed = annotations.read_via(example.FOLDER / "via_export_csv.csv")
+    schema = via.read_schema(example_set.FOLDER / "via_attributes.json")
+    completed = via.read_via(example_set.FOLDER / "via_export_csv.csv")
     if request.param == "synthetic":
-        course = example.example_set(data.synthetic())
+        course = example_set.example_set(data.synthetic())
         schema, completed = course.schema, course.completed
     return {
-        "np": np, "annotations": annotations, "exercises": exercises, "size": (32, 32),
+        "np": np, "via": via, "exercises": exercises, "size": (32, 32),
         "course": SimpleNamespace(completed=completed), "boxes": boxes(completed),
-        "counts": example.counts(completed, schema),
+        "counts": example_set.counts(completed, schema),
     }  # fmt: skip
 
 
@@ -119,7 +121,7 @@ def test_a_wrong_answer_is_told_why(capsys, name, answer, given, why):
 @pytest.fixture(scope="module")
 def recorded():
     read = {
-        name: annotations.read_via(example.FOLDER / f"{name}.csv")
+        name: via.read_via(example_set.FOLDER / f"{name}.csv")
         for name in ("pass_a", "pass_b", "via_export_csv")
     }
     return SimpleNamespace(a=read["pass_a"], b=read["pass_b"], settled=read["via_export_csv"])
@@ -131,12 +133,12 @@ def says(cell, *words):
 
 
 def by_name(pictures):
-    return {example.short(p.filename): p.regions[0] for p in pictures}
+    return {example_set.short(p.filename): p.regions[0] for p in pictures}
 
 
 def test_text_about_one_slip():
     def left(side, shift):
-        return annotations.iou([(0, 0, side, side)], [(shift, shift, side, side)])[0, 0]
+        return via.iou([(0, 0, side, side)], [(shift, shift, side, side)])[0, 0]
 
     says("iou-so", "Two fifths are gone")
     assert left(8, 1) == pytest.approx(0.6, abs=0.03)
@@ -152,16 +154,16 @@ def test_text_about_the_boxes(recorded):
     found = boxes(recorded.settled)
     says("look-so", f"{np.sum(found[:, 2] * found[:, 3] > 512)} of the 100 fill more than half")
     regions = by_name(recorded.settled)
-    smallest = min(regions, key=lambda n: math.prod(annotations.bounding_box(regions[n].shape)[2:]))
-    width, height = annotations.bounding_box(regions[smallest].shape)[2:]
+    smallest = min(regions, key=lambda n: math.prod(via.bounding_box(regions[n].shape)[2:]))
+    width, height = via.bounding_box(regions[smallest].shape)[2:]
     says(
         "look-so", f"*{smallest}* is the exception, {width} \N{MULTIPLICATION SIGN} {height} pixels"
     )
     assert regions["bird 1"].attributes["truncated"] == "yes"
-    centre = annotations.masks(recorded.settled, (32, 32))[:, 15:17, 15:17]
+    centre = via.masks(recorded.settled, (32, 32))[:, 15:17, 15:17]
     says("places-so", "every one of the hundred boxes covers the central pixels")
     assert centre.all()
-    masks = annotations.masks(recorded.settled, (32, 32)).mean(axis=(1, 2)).reshape(10, 10)
+    masks = via.masks(recorded.settled, (32, 32)).mean(axis=(1, 2)).reshape(10, 10)
     share = dict(zip(data.CLASS_NAMES, masks.mean(axis=1), strict=True))
     assert max(share, key=share.get) == "truck" and min(share, key=share.get) == "bird"
     says("places-so", f"{share['truck']:.0%} of the picture for trucks", f"{share['bird']:.0%} for")
@@ -175,7 +177,7 @@ def test_text_about_the_first_box(recorded):
 def test_text_about_the_passes(recorded):
     named = {picture.filename: picture for picture in recorded.b}
     pairs = ((boxes([a]), boxes([named[a.filename]])) for a in recorded.a)
-    overlap = np.array([annotations.iou(a, b)[0, 0] for a, b in pairs])
+    overlap = np.array([via.iou(a, b)[0, 0] for a, b in pairs])
     says(
         "overlap-so", f"In {np.sum(overlap == 1)} of the 100", f"in {np.sum(overlap > 0.9)} the IoU"
     )
@@ -184,7 +186,7 @@ def test_text_about_the_passes(recorded):
 
 
 def test_text_about_kappa(recorded):
-    agreement = annotations.compare(recorded.a, recorded.b)
+    agreement = via.compare(recorded.a, recorded.b)
     same, kappa = agreement.same, agreement.kappa
     says("kappa-predict", f"`occluded` is equal in {same['occluded']:.0%}",
          f"`background` in {same['background']:.0%}")  # fmt: skip
@@ -211,8 +213,8 @@ def test_text_about_kappa(recorded):
 
 
 def test_text_about_the_counts(recorded):
-    schema = annotations.read_schema(example.FOLDER / "via_attributes.json")
-    counts = example.counts(recorded.settled, schema)
+    schema = via.read_schema(example_set.FOLDER / "via_attributes.json")
+    counts = example_set.counts(recorded.settled, schema)
     says("rare", "nothing is seen from behind, one object from below")
     assert counts["viewpoint"]["rear"] == 0 and counts["viewpoint"]["bottom"] == 1
     says("rare", f"only {counts['background']['water']} of 100 backgrounds are water")
@@ -224,7 +226,7 @@ def test_text_about_the_counts(recorded):
 
 def test_text_about_lazy_and_hasty_work(recorded):
     found = boxes(recorded.settled)
-    lazy = annotations.iou(found, [(2, 3, 28, 26)]).mean()
+    lazy = via.iou(found, [(2, 3, 28, 26)]).mean()
     says("lazy-solution", "a mean IoU of 0.6 proves nothing")
     assert lazy > 0.6
     width, height = found.T[2:]
@@ -233,14 +235,14 @@ def test_text_about_lazy_and_hasty_work(recorded):
 
 
 def test_the_set_in_the_notebook_is_the_stored_file(tmp_path, recorded):
-    annotations.write_via_csv(recorded.settled, tmp_path / "again.csv")
-    stored = (example.FOLDER / "via_export_csv.csv").read_bytes()
+    via.write_via_csv(recorded.settled, tmp_path / "again.csv")
+    stored = (example_set.FOLDER / "via_export_csv.csv").read_bytes()
     assert (tmp_path / "again.csv").read_bytes() == stored
 
 
 def test_annotating_needs_no_tensorflow():
     code = f"from pathlib import Path\n{CELLS['imports'].source.split('plots.use')[0]}"
-    code += "\nimport sys; example.example_set(data.load('synthetic')); print(*sys.modules)"
+    code += "\nimport sys; example_set.example_set(data.load('synthetic')); print(*sys.modules)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"tensorflow", "keras"} & set(done.stdout.split())
@@ -251,17 +253,17 @@ def test_annotating_needs_no_tensorflow():
 
 def test_the_synthetic_set_is_annotated_by_the_rules():
     dataset = data.synthetic()
-    course = example.example_set(dataset)
+    course = example_set.example_set(dataset)
     assert len(course.images) == len(course.completed) == len(course.pass_b) == 100
     sizes = dict.fromkeys(course.images, (32, 32))
     for pictures in (course.pass_a, course.pass_b, course.completed):
-        assert annotations.check(pictures, course.schema, sizes) == []
-    agreement = annotations.compare(course.pass_a, course.pass_b)
+        assert via.check(pictures, course.schema, sizes) == []
+    agreement = via.compare(course.pass_a, course.pass_b)
     assert 0.8 < agreement.mean_iou < 1 and 0 < agreement.kappa["occluded"] < 1
     exact = dataset.test_boxes[[dataset.test_index(p.filename) for p in course.completed]]
     assert (boxes(course.completed) == exact).all()
 
 
 def test_short_names():
-    assert example.short("cifar10_test_cat_0007.png") == "cat 7"
-    assert example.short("Set1/IMG (2987) of a walk.jpg") == "IMG (2987) o"
+    assert example_set.short("cifar10_test_cat_0007.png") == "cat 7"
+    assert example_set.short("Set1/IMG (2987) of a walk.jpg") == "IMG (2987) o"

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from helpers import exercises, trust
+from helpers import exercises
+from helpers.explanation import metrics
 from helpers.files import ROOT
 
 ACCOUNT = np.random.default_rng(0).normal(size=(8, 8))
 ACCOUNT[2, 5] = 9
 SECOND = np.linspace(0, 1, 100)
 FIRST = SECOND + np.random.default_rng(1).normal(0.1, 0.02, 100)
-NAMES = {"account": ACCOUNT, "first": FIRST, "second": SECOND, "np": np, "trust": trust}
+NAMES = {"account": ACCOUNT, "first": FIRST, "second": SECOND, "np": np, "metrics": metrics}
 GIVEN = {"place": (ACCOUNT,), "paired": (FIRST, SECOND)}
 
 
@@ -31,8 +32,8 @@ STUBS = [
 
 
 def wrong_answers():
-    one, other = trust.bootstrap(FIRST), trust.bootstrap(SECOND)
-    unpaired = trust.Interval(one.mean - other.mean, one.low - other.high, one.high - other.low)
+    one, other = metrics.bootstrap(FIRST), metrics.bootstrap(SECOND)
+    unpaired = metrics.Interval(one.mean - other.mean, one.low - other.high, one.high - other.low)
     return {
         "place": [((2, 5), "place in the map"), ((20, 8), "exchanged"), ((0, 0), "not the middle")],
         "shrink": [(1 / 250.25, "share"), (2.0, "not the quotient")],
@@ -42,8 +43,8 @@ def wrong_answers():
             (lambda maps, masks: masks.mean(axis=(1, 2)), "of its sum inside"),
         ],
         "paired": [
-            (trust.bootstrap(SECOND - FIRST), "sign is turned"),
-            (trust.bootstrap(FIRST), "not the mean difference"),
+            (metrics.bootstrap(SECOND - FIRST), "sign is turned"),
+            (metrics.bootstrap(FIRST), "not the mean difference"),
             (unpaired, "width"),
         ],
         "ranks": [

@@ -1,4 +1,4 @@
-"""Tests of helpers/exports.py; pycocotools is the referee for COCO."""
+"""Tests of helpers/annotation/exports.py; pycocotools is the referee for COCO."""
 
 import json
 import math
@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import CLASSES, GOOD, rect, three_pictures, tree
 
-from helpers import exports as ex
-from helpers.annotations import AnnotationError, Picture, Region, boxes, masks, tidy
+from helpers.annotation import exports as ex
+from helpers.annotation.via import AnnotationError, Picture, Region, boxes, masks, tidy
 
 pytestmark = [
     pytest.mark.filterwarnings("error"),
@@ -273,7 +273,7 @@ def test_regions_that_cannot_be_exported(tmp_path, pictures, kind, region, word)
 def test_white_space_around_a_label_is_named_with_its_remedy(tmp_path, kind, label):
     dirty = [Picture("a.png", [rect(1, 1, 5, 5, label=label)])]
     if kind != "voc" or label != " cat":  # VOC knows no list of categories
-        with pytest.raises(AnnotationError, match="white space at its ends.*annotations.tidy"):
+        with pytest.raises(AnnotationError, match="white space at its ends.*via.tidy"):
             write(kind, dirty, tmp_path)
     assert list(tmp_path.iterdir()) == []
     write(kind, tidy(dirty)[0], tmp_path)

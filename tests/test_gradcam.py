@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from helpers import gradcam
-from helpers.resnet import resnet_v2
+from helpers.explanation import gradcam
+from helpers.training.resnet import resnet_v2
 
 LABELS = np.array([0, 3, 9, 1, 4, 4])
 

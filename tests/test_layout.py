@@ -10,7 +10,11 @@ import pytest
 
 from helpers.files import ROOT
 
-HELPERS = {path.stem: path for path in (ROOT / "helpers").glob("*.py") if path.stem != "__init__"}
+HELPERS = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in (ROOT / "helpers").rglob("*.py")
+    if path.stem != "__init__"
+}
 NOTEBOOKS = sorted(ROOT.glob("Assignment4*.ipynb"))
 
 
@@ -18,11 +22,9 @@ def imported(code):
     """The helper modules that a piece of code names in its imports."""
     found = set()
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom) and node.module == "helpers":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
-            found.add(node.module.split(".")[1])
-    return found
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers"):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found & set(HELPERS)
 
 
 def code_of(notebook):
@@ -55,16 +57,26 @@ for name in sys.argv[1:]:
     importlib.import_module(name)
 """
     tools = [f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py")]
-    names = [*(f"helpers.{name}" for name in HELPERS), *tools]
+    names = [*HELPERS, *tools]
     done = subprocess.run(
         [sys.executable, "-c", script, *names], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("name", ["annotations", "data", "exports", "files", "recipes", "runtime"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "annotation.via",
+        "training.data",
+        "annotation.exports",
+        "files",
+        "training.recipes",
+        "settings",
+    ],
+)
 def test_annotating_needs_no_keras(name):
-    script = f"import sys; from helpers import {name}; print(*sys.modules)"
+    script = f"import sys, helpers.{name}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )

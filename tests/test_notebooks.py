@@ -10,8 +10,9 @@ import nbformat
 import numpy as np
 import pytest
 
-from helpers import annotations, data, example, recipes, runs
+from helpers.annotation import example_set, via
 from helpers.files import ROOT
+from helpers.training import data, recipes, runs
 
 NOTEBOOKS = sorted(ROOT.glob("Assignment4*.ipynb"))
 PAGES = [*NOTEBOOKS, ROOT / "README.md"]
@@ -166,19 +167,20 @@ def test_what_the_prose_of_4b_says_of_its_figures_is_so():
 def test_what_the_prose_of_4a_says_of_the_annotations_is_so():
     folder = ROOT / "images/annotations"
     completed, pass_a, pass_b = (
-        annotations.read_via(folder / f"{name}.csv")
-        for name in ("via_export_csv", "pass_a", "pass_b")
+        via.read_via(folder / f"{name}.csv") for name in ("via_export_csv", "pass_a", "pass_b")
     )
-    schema = annotations.read_schema(folder / "via_attributes.json")
-    boxes, a, b = (annotations.boxes(pictures) for pictures in (completed, pass_a, pass_b))
+    schema = via.read_schema(folder / "via_attributes.json")
+    boxes, a, b = (via.boxes(pictures) for pictures in (completed, pass_a, pass_b))
     share = boxes[:, 2:].prod(axis=1) / 32**2
     label = [picture.filename.split("_")[2] for picture in completed]
     of_class = {name: share[[each == name for each in label]].mean() for name in set(label)}
     (tiny,) = [box for p, box in zip(completed, boxes) if "airplane_0008" in p.filename]
-    overlap = np.diag(annotations.iou(a, b))
-    counted = example.counts(completed, schema)
-    blurred = [example.counts(one, schema)["image_quality"]["blurred"] for one in (pass_a, pass_b)]
-    found = annotations.compare(pass_a, pass_b)
+    overlap = np.diag(via.iou(a, b))
+    counted = example_set.counts(completed, schema)
+    blurred = [
+        example_set.counts(one, schema)["image_quality"]["blurred"] for one in (pass_a, pass_b)
+    ]
+    found = via.compare(pass_a, pass_b)
     views = [{one.attributes["viewpoint"] for one in pair[1:3]} for pair in found.pairs]
     not_occluded = np.mean([pair[1].attributes["occluded"] == "no" for pair in found.pairs])
     same, kappa = found.same, found.kappa

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import optimizers
-from helpers.recipes import COURSE, MODERN, SHORT
+from helpers.training import optimizers
+from helpers.training.recipes import COURSE, MODERN, SHORT
 
 
 def newton_schulz(matrix, steps=3):

@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
-from helpers import annotations, annotator, plots
-from helpers.annotations import AnnotationError, Picture, Region
+from helpers import plots
+from helpers.annotation import annotator, via
+from helpers.annotation.via import AnnotationError, Picture, Region
 from helpers.files import ROOT
 
 CODE = {
@@ -80,7 +81,7 @@ def notebook(tmp_path, monkeypatch, executed):
 
 def rects(boxes=((4, 5, 10, 12),) * 6, names=NAMES, **attributes):
     values = {k: v for k, v in {**VALUES, **attributes}.items() if v is not None}
-    return annotations.from_boxes(names, boxes, [dict(values) for _ in names])
+    return via.from_boxes(names, boxes, [dict(values) for _ in names])
 
 
 def without(pictures, i):
@@ -113,7 +114,7 @@ WORKS = {
 
 @pytest.mark.parametrize("pictures, note", WORKS.values(), ids=WORKS)
 def test_every_cell_works_on(notebook, tmp_path, pictures, note):
-    annotations.write_via_csv(pictures, tmp_path / "mine.csv")
+    via.write_via_csv(pictures, tmp_path / "mine.csv")
     last, printed, error, space = notebook(ANNOTATIONS=str(tmp_path / "mine.csv"))
     assert error is None, f"{last}: {error}"
     assert note in printed
@@ -124,17 +125,17 @@ def test_every_cell_works_on(notebook, tmp_path, pictures, note):
 @pytest.mark.parametrize("kind", ["json", "project"])
 def test_every_cell_works_on_json(notebook, tmp_path, kind):
     if kind == "json":
-        annotations.write_via_json(without(rects(), 0), tmp_path / "mine.json")
+        via.write_via_json(without(rects(), 0), tmp_path / "mine.json")
     else:
-        schema = annotations.read_schema(ROOT / "images/annotations/via_attributes.json")
-        annotations.write_via_project(rects(), tmp_path / "mine.json", schema)
+        schema = via.read_schema(ROOT / "images/annotations/via_attributes.json")
+        via.write_via_project(rects(), tmp_path / "mine.json", schema)
     last, printed, error, _ = notebook(ANNOTATIONS=str(tmp_path / "mine.json"))
     assert error is None, f"{last}: {error}"
     assert f"6 pictures, {5 if kind == 'json' else 6} boxes" in printed
 
 
 def test_a_file_drawn_on_the_kit_comes_back_in_pixels(notebook, tmp_path):
-    annotations.write_via_json(annotations.rescale(rects(), 16), tmp_path / "via_project_json.json")
+    via.write_via_json(via.rescale(rects(), 16), tmp_path / "via_project_json.json")
     last, printed, error, space = notebook(VIA_FILE=str(tmp_path / "via_project_json.json"))
     assert error is None, f"{last}: {error}"
     assert "6 boxes, in pixels, in build/from_via.csv" in printed
@@ -160,7 +161,7 @@ STOPS = {
 
 @pytest.mark.parametrize("pictures, message", STOPS.values(), ids=STOPS)
 def test_one_message_stops_the_first_cell(notebook, tmp_path, pictures, message):
-    annotations.write_via_csv(pictures, tmp_path / "mine.csv")
+    via.write_via_csv(pictures, tmp_path / "mine.csv")
     last, _, error, _ = notebook(ANNOTATIONS=str(tmp_path / "mine.csv"))
     assert last == "open" and isinstance(error, AnnotationError)
     assert message in str(error)
@@ -184,6 +185,6 @@ def test_no_via_file(notebook, tmp_path, field, cell, content, message):
 
 
 def test_a_file_in_pixels_is_not_shrunk(notebook, tmp_path):
-    annotations.write_via_csv(rects(), tmp_path / "mine.csv")
+    via.write_via_csv(rects(), tmp_path / "mine.csv")
     last, _, error, _ = notebook(VIA_FILE=str(tmp_path / "mine.csv"))
     assert last == "via-file" and "Name the file in ANNOTATIONS" in str(error)

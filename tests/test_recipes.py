@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 
 from helpers.files import ROOT
-from helpers.recipes import COURSE, MODERN, SHORT
+from helpers.training.recipes import COURSE, MODERN, SHORT
 
 
 def test_learning_rates_are_those_of_the_assignments_log_to_the_letter():

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from helpers import data, runs
 from helpers.files import ROOT
-from helpers.recipes import COURSE, MODERN, RECIPES, plan
+from helpers.training import data, runs
+from helpers.training.recipes import COURSE, MODERN, RECIPES, plan
 from tools import record
 
 

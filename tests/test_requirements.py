@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from helpers.files import ROOT
 
 SOURCES = [
-    *sorted((ROOT / "helpers").glob("*.py")),
+    *sorted((ROOT / "helpers").rglob("*.py")),
     *sorted((ROOT / "tools").glob("*.py")),
     *sorted(ROOT.glob("*.ipynb")),
 ]
@@ -70,8 +70,9 @@ def test_colabs_versions_lie_in_the_ranges():
 
 @pytest.mark.jax
 def test_training_on_jax_imports_no_tensorflow():
-    modules = "augment data devices optimizers recipes resnet runs training".split()
-    code = f"import sys, helpers.{', helpers.'.join(modules)}; print(*sys.modules)"
+    modules = "augment data devices optimizers recipes resnet runs trainer".split()
+    names = ", ".join(f"helpers.training.{module}" for module in modules)
+    code = f"import sys, {names}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

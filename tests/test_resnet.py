@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers.resnet import PIXEL_MEAN, resnet_v2
+from helpers.training.resnet import PIXEL_MEAN, resnet_v2
 
 
 def test_depth_20_has_the_original_number_of_parameters():

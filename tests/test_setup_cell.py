@@ -21,7 +21,7 @@ from helpers.files import ROOT
 NOTEBOOK = nbformat.read(ROOT / "Assignment4B.ipynb", as_version=4)
 SETUP = next(cell.source for cell in NOTEBOOK.cells if cell["id"] == "setup")
 COLAB = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
-PROVE = "\nfrom helpers import runtime; print('found', runtime.WHICH)\n"
+PROVE = "\nfrom helpers import settings; print('found', settings.WHICH)\n"
 NO_HELPERS = (
     "FileNotFoundError: There is no helpers/ folder here. Clone the whole repository and open this "
     "notebook in it; in Colab, put the repository's address, https://github.com/OWNER/NAME, into "
@@ -77,7 +77,7 @@ def github(tmp_path_factory):
     for name, folder in repositories.items():
         (folder / "helpers").mkdir(parents=True)
         for branch in ("main", "new/idea"):
-            (folder / "helpers/runtime.py").write_text(f"WHICH = '{name} {branch}'")
+            (folder / "helpers/settings.py").write_text(f"WHICH = '{name} {branch}'")
             commit_all(folder, branch)
         git(folder, "checkout", "-q", "main")
         git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")

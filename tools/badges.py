@@ -7,7 +7,7 @@ import re
 import sys
 
 from helpers.files import ROOT, replacing
-from helpers.runtime import git
+from helpers.settings import git
 
 PICKER = "https://colab.research.google.com/github/"
 PAGES = ("README.md", *sorted(path.name for path in ROOT.glob("Assignment4*.ipynb")))

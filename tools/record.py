@@ -8,10 +8,10 @@ import sys
 import zipfile
 from pathlib import Path
 
-from helpers import data, devices, results, runs, training
 from helpers.files import ROOT, replacing, write_text
-from helpers.recipes import RECIPES, plan
-from helpers.runtime import RECORDED
+from helpers.settings import RECORDED
+from helpers.training import data, devices, report, runs, trainer
+from helpers.training.recipes import RECIPES, plan
 
 COLUMNS = (
     "recipe", "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds",
@@ -28,7 +28,7 @@ def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=No
     recipe, epochs = plan(name, epochs)
     folder = Path(folder or f"runs/{name}_{recipe.epochs}_seed{seed}")
     dataset = data.load(source)
-    run = training.train(recipe, dataset, folder, seed, epochs, precision)
+    run = trainer.train(recipe, dataset, folder, seed, epochs, precision)
     scores = runs.score(run, dataset)
     print(
         f"{folder}: epoch {scores['epoch']} of {len(run.log)}, test accuracy "
@@ -152,12 +152,12 @@ def readme_parts(saved: Path = RECORDED) -> dict[str, str]:
     """{marker: text} of the README's parts that are computed."""
     logged = runs.open_run(saved / "reproduction")  # what compares with the assignment's log
     return {
-        "headline": results.headline(saved),
-        "table": results.table(saved) + "\n\n" + "\n".join(
-            f"* {results.details(runs.open_run(path.parent))}"
+        "headline": report.headline(saved),
+        "table": report.table(saved) + "\n\n" + "\n".join(
+            f"* {report.details(runs.open_run(path.parent))}"
             for path in sorted(saved.glob("*/run.json"))
         ),
-        "reproduction": results.reproduction(saved),
+        "reproduction": report.reproduction(saved),
         "log": f"`reproduction`, {logged.info['data']}:\n\n```\n"
         + "\n".join(logged.lines()) + "\n```",
     }  # fmt: skip

@@ -13,8 +13,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from helpers import annotations as an  # noqa: E402
-from helpers import exports as ex  # noqa: E402
+from helpers.annotation import exports as ex  # noqa: E402
+from helpers.annotation import via as an  # noqa: E402
 
 SIZE, PER_PICTURE = (640, 480), 2
 OPTIONS = {

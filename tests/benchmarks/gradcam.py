@@ -28,8 +28,8 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from helpers import gradcam  # noqa: E402
-from helpers.resnet import resnet_v2  # noqa: E402
+from helpers.explanation import gradcam  # noqa: E402
+from helpers.training.resnet import resnet_v2  # noqa: E402
 
 LOOP_AT_MOST = 4  # pictures; the loop over pictures is timed on these and multiplied
 

@@ -19,8 +19,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from helpers import data, devices, resnet, runtime, training
-from helpers.recipes import COURSE
+from helpers import settings
+from helpers.training import data, devices, resnet, trainer
+from helpers.training.recipes import COURSE
 
 FLOOR, BARE, OURS = "the step alone (floor)", "Trainer.fit, no augmentation", "Trainer.fit (ours)"
 ARRAYS = "Keras' fit on arrays, no augmentation"
@@ -47,7 +48,7 @@ def first(count):
 
 
 def trainer_of(recipe, precision):
-    return training.Trainer(recipe, 0, precision, -(-TRAINED_ON // recipe.batch_size))
+    return trainer.Trainer(recipe, 0, precision, -(-TRAINED_ON // recipe.batch_size))
 
 
 def without_augmentation(recipe, precision):
@@ -58,7 +59,7 @@ def without_augmentation(recipe, precision):
 
 def floor(recipe, precision):
     model, batch = without_augmentation(recipe, precision), first(recipe.batch_size)
-    pixels, targets = tf.constant(batch.x_train), tf.constant(training._one_hot(batch.y_train))
+    pixels, targets = tf.constant(batch.x_train), tf.constant(trainer._one_hot(batch.y_train))
 
     @tf.function(jit_compile=model.jit_compile, autograph=False)  # as Keras decides in fit
     def step():
@@ -81,7 +82,7 @@ def ours(recipe, precision):
     trainer = trainer_of(recipe, precision)
 
     def run(steps):
-        progress = training._Progress(lambda text: None, "Epoch")
+        progress = trainer._Progress(lambda text: None, "Epoch")
         trainer.fit(first(steps * recipe.batch_size), 0, progress)
 
     return run
@@ -96,10 +97,10 @@ def fit_arrays(recipe, precision, by_keras=False):
 
     def run(steps):
         order = np.random.default_rng(0).permutation(steps * size)
-        x, y = pictures().x_train[order], training._one_hot(pictures().y_train[order])
+        x, y = pictures().x_train[order], trainer._one_hot(pictures().y_train[order])
         own = {"x": x, "y": y, "batch_size": size}
         arguments = own if by_keras else devices.batches(x, y, size)
-        progress = training._Progress(lambda text: None, "Epoch")
+        progress = trainer._Progress(lambda text: None, "Epoch")
         model.fit(**arguments, shuffle=False, verbose=0, callbacks=[progress])
 
     return run
@@ -139,7 +140,7 @@ def generator(recipe):
         preprocessing_function=erase,
     )
     dataset = pictures()
-    x, y = dataset.x_train.astype(np.float32), training._one_hot(dataset.y_train)
+    x, y = dataset.x_train.astype(np.float32), trainer._one_hot(dataset.y_train)
     batch = recipe.batch_size
     return lambda steps: augment.flow(x[: steps * batch], y[: steps * batch], batch_size=batch)
 
@@ -168,7 +169,7 @@ def layers(recipe):
     def pipeline(steps):
         part = first(steps * recipe.batch_size)
         return (
-            tf.data.Dataset.from_tensor_slices((part.x_train, training._one_hot(part.y_train)))
+            tf.data.Dataset.from_tensor_slices((part.x_train, trainer._one_hot(part.y_train)))
             .shuffle(len(part.x_train))
             .batch(recipe.batch_size, drop_remainder=True)
             .map(augment, num_parallel_calls=tf.data.AUTOTUNE)
@@ -229,7 +230,7 @@ def tell_steps(recipe, precision, steps, rounds):
 def tell_augmentation(recipe, batches, rounds):
     """Table 2: augmentation alone, batch after batch, nothing trained."""
     layer, pixels = trainer_of(recipe, "float32").augment, tf.constant(first(128).x_train)
-    compiled = bool(runtime.gpu_names())  # as Keras decides in fit
+    compiled = bool(settings.gpu_names())  # as Keras decides in fit
     augment = tf.function(
         lambda: layer(pixels, training=True), jit_compile=compiled, autograph=False
     )
@@ -264,7 +265,7 @@ def multiply_adds(network):
 
 def arithmetic_rate(precision):
     """Multiply-adds per second of a square matrix product in the same precision; best of five."""
-    size, products = (4096, 50) if runtime.gpu_names() else (2048, 2)
+    size, products = (4096, 50) if settings.gpu_names() else (2048, 2)
     noise = np.random.default_rng(0).normal(0, size**-0.5, (size, size))
     matrix = tf.cast(tf.constant(noise, "float32"), precision)
 
@@ -304,7 +305,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     logging.getLogger("tensorflow").setLevel("ERROR")  # a new graph per contestant is meant
-    print(", ".join(runtime.environment().values()))
+    print(", ".join(settings.environment().values()))
     tell_steps(COURSE, options.precision, options.steps, options.rounds)
     tell_augmentation(COURSE, options.steps, options.rounds)
     tell_growth(COURSE, options.precision, options.steps // 3, options.rounds)

@@ -511,7 +511,7 @@ def check(source, schema=None, sizes=None) -> list[Finding]:
         return error.findings
     if (factor := enlargement(pictures, borders)) > 1:
         problem = f"boxes reach up to {factor} times beyond their pictures, as in enlarged copies"
-        fix = f"divide by their scale, say, annotations.rescale(pictures, 1 / {factor})"
+        fix = f"divide by their scale, say, via.rescale(pictures, 1 / {factor})"
         findings.append(Finding(pictures[0].filename, None, problem, fix))
         borders = {}
     seen = {}
@@ -640,7 +640,7 @@ def _shape_problem(shape, size=None):
         x, y, w, h = _box(shape)
         box = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g}"
         outside = f"{box} reaches outside the picture ({size[0]} x {size[1]})"
-        or_cut = ", or cut it by annotations.tidy" if far <= 1 else ""
+        or_cut = ", or cut it by via.tidy" if far <= 1 else ""
         return outside, f"move its border into the picture{or_cut}"
     return None
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from helpers import devices
-from helpers.resnet import PIXEL_MEAN
+from helpers.training import devices
+from helpers.training.resnet import PIXEL_MEAN
 
 
 def resampling(shift, mirror, size: int):

@@ -2,7 +2,7 @@
 
 It holds training_log.csv, run.json, and a checkpoint for every epoch that improved the validation
 accuracy and for a last one that is the result; after scoring, test_predictions.npz; while it trains
-also the states to resume from, see `helpers.training`.
+also the states to resume from, see `helpers.training.trainer`.
 """
 
 import csv
@@ -15,10 +15,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from helpers import devices
-from helpers.data import Dataset
 from helpers.files import replacing, write_text
-from helpers.resnet import resnet_v2
+from helpers.training import devices
+from helpers.training.data import Dataset
+from helpers.training.resnet import resnet_v2
 
 PREDICTIONS = "test_predictions.npz"
 COLUMNS = ("epoch", "lr", "loss", "acc", "val_loss", "val_acc", "seconds")

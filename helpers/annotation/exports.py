@@ -1,6 +1,6 @@
 """Annotations as COCO, YOLO and Pascal VOC, written and read back, for Assignment4A.
 
-A writer takes the pictures of `helpers.annotations`, with the class of a region in its attribute
+A writer takes the pictures of `helpers.annotation.via`, with the class of a region in its attribute
 "label", and `sizes`, {file name: (width, height)} in pixels. It checks first, raises
 AnnotationError with every finding, and replaces its target as a whole or not at all.
 A file or folder that cannot be written is an OSError. Names may hold folders; a label file is named
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from helpers.annotations import (
+from helpers.annotation.via import (
     AnnotationError,
     Finding,
     Picture,
@@ -265,7 +265,7 @@ def _problems(p, categories):
         if not text or not text.isprintable():
             yield r.row, f"label is {short(label)}, no text to export", "choose a label"
         elif not label.isprintable() or (label not in known and text in known):
-            fix = "strip it by annotations.tidy"
+            fix = "strip it by via.tidy"
             yield r.row, f"label {label!r} has white space at its ends", fix
         elif label not in known:
             yield r.row, f"label {label!r} is none of the categories", "choose one, or add it"

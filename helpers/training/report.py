@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import scipy  # scipy.stats is loaded where it is used: a second
 
-from helpers.recipes import RECIPES
-from helpers.runs import Run, open_run, read_log
-from helpers.runtime import RECORDED
+from helpers.settings import RECORDED
+from helpers.training.recipes import RECIPES
+from helpers.training.runs import Run, open_run, read_log
 
 TEST, VALIDATION = 10_000, 5_000  # pictures
 LAST = 10  # epochs whose mean stands beside a best one that the test pictures chose

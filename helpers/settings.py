@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from helpers.data import host_answers, on_disk
 from helpers.files import ROOT
-from helpers.recipes import MOST_EPOCHS, MOST_SEED, QUICK, Recipe, plan, whole_number
+from helpers.training.data import host_answers, on_disk
+from helpers.training.recipes import MOST_EPOCHS, MOST_SEED, QUICK, Recipe, plan, whole_number
 
 RECORDED = ROOT / "saved_models"
 NO_PICTURES = (

@@ -4,10 +4,10 @@ import math
 import numpy as np
 import pytest
 
-from helpers import results
 from helpers.files import ROOT
-from helpers.runs import open_run
-from helpers.runtime import RECORDED
+from helpers.settings import RECORDED
+from helpers.training import report
+from helpers.training.runs import open_run
 
 ROW = {
     "recipe": "modern", "epochs": 50, "of": 50, "seed": 0, "epoch": 50, "val_acc": 0.92,
@@ -28,7 +28,7 @@ def table(tmp_path):
             writer = csv.DictWriter(file, ROW)
             writer.writeheader()
             writer.writerows({**ROW, **change} for change in changes)
-        return results.table(tmp_path).splitlines()[2:]
+        return report.table(tmp_path).splitlines()[2:]
 
     return lines
 
@@ -75,7 +75,7 @@ def test_whether_the_reproduction_stands(table, tmp_path, gained, told):
         writer.writeheader()
         for row in rows:
             writer.writerow({**row, "val_acc": float(row["val_acc"]) + gained})
-    found = results.reproduction(tmp_path)
+    found = report.reproduction(tmp_path)
     assert told in found and f"last {0.8808 + gained:.2%}" in found
     assert ("reproduction stands." in found) == (abs(gained) < 0.007)
     assert "1.59 points above that mean there and 1.59 here" in found
@@ -87,7 +87,7 @@ def test_whether_the_reproduction_stands(table, tmp_path, gained, told):
 def test_the_headline_needs_a_run_of_modern_over_50_epochs(table, tmp_path):
     table({"of": 8, "epochs": 8}, {"epochs": 42})
     with pytest.raises(ValueError, match="no run of modern over 50 epochs"):
-        results.headline(tmp_path)
+        report.headline(tmp_path)
 
 
 def test_the_headline_tells_of_complete_shorter_schedules(table, tmp_path):
@@ -95,7 +95,7 @@ def test_the_headline_tells_of_complete_shorter_schedules(table, tmp_path):
     table({}, {"epochs": 5}, {**eight, "test_acc": 0.88}, {**eight, "seed": 1, "test_acc": 0.9})
     for name in ("course", "modern"):
         (tmp_path / name).symlink_to(RECORDED / name)
-    told = results.headline(tmp_path)
+    told = report.headline(tmp_path)
     assert "**90.00%** (one seed;" in told
     assert told.endswith(" schedules reach 89.00% in 8 epochs (`modern`, mean of 2 seeds).")
 
@@ -106,24 +106,24 @@ def test_modern_is_compared_with_course_on_the_same_pictures():
         with np.load(RECORDED / name / "test_predictions.npz") as kept:
             right[name] = kept[kept.files[0]].argmax(axis=1) == labels
     gained, lost = right["modern"] > right["course"], right["modern"] < right["course"]
-    told = results.compared()
+    told = report.compared()
     assert f"{gained.sum()} are right only with `modern` and {lost.sum()} only" in told
-    assert told in results.headline()
+    assert told in report.headline()
 
 
 def test_the_hours_told_in_the_readme_hold_those_of_the_recorded_runs():
     assert "| forty minutes to six hours |" in (ROOT / "README.md").read_text(encoding="utf-8")
-    hours = [row["seconds"] / 3600 for row in results.recorded_runs() if row["epochs"] == 50]
+    hours = [row["seconds"] / 3600 for row in report.recorded_runs() if row["epochs"] == 50]
     assert min(hours) >= 2 / 3 and max(hours) <= 6
 
 
 def test_mcnemar_is_the_binomial_test_of_the_differing_pictures():
     first, second = np.array([1, 1, 1, 1, 0, 0, 1]), np.array([1, 0, 1, 1, 1, 1, 1])
-    found = results.mcnemar(first, second)
+    found = report.mcnemar(first, second)
     assert (found.only_first, found.only_second) == (1, 2)
     assert found.p_value == pytest.approx(1.0)  # 1 or 2 of 3, both sides
-    found = results.mcnemar(np.zeros(6), np.ones(6))
+    found = report.mcnemar(np.zeros(6), np.ones(6))
     assert found.p_value == pytest.approx(2 * 0.5**6)
-    assert results.mcnemar(first, first).p_value == 1
+    assert report.mcnemar(first, first).p_value == 1
     with pytest.raises(ValueError, match="same pictures"):
-        results.mcnemar(first, first[:3])
+        report.mcnemar(first, first[:3])

@@ -1,4 +1,4 @@
-"""Tests of helpers/annotations.py; what a test of VIA stands for is said by its rule."""
+"""Tests of helpers/annotation/via.py; what a test of VIA stands for is said by its rule."""
 
 import csv
 import io
@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import CLASSES, GOOD, rect, three_pictures
 
-from helpers import annotations as an
-from helpers.annotations import AnnotationError, Picture, Region
+from helpers.annotation import via as an
+from helpers.annotation.via import AnnotationError, Picture, Region
 
 pytestmark = pytest.mark.filterwarnings("error")
 ROOT = Path(__file__).resolve().parents[1]
@@ -822,8 +822,6 @@ def test_interrupted_writing_leaves_the_old_file(tmp_path, pictures, monkeypatch
 
 
 def test_modules_need_no_tensorflow():
-    code = (
-        "import sys; from helpers import annotations, exports; print('tensorflow' in sys.modules)"
-    )
+    code = "import sys; from helpers.annotation import exports, via; print('tensorflow' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout.strip() == "False", run.stderr

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from helpers.recipes import Recipe
+from helpers.training.recipes import Recipe
 
 
 def orthogonalise(matrix):

@@ -1,7 +1,7 @@
 """The trainer: one readable line per epoch, checkpoints on improvement, resuming after any stop.
 
 Randomness is a function of (seed, epoch), so a run that was stopped and started again ends like one
-left alone. What it leaves in its folder is read by `helpers.runs`.
+left alone. What it leaves in its folder is read by `helpers.training.runs`.
 """
 
 import csv
@@ -22,12 +22,14 @@ import numpy as np
 from IPython import get_ipython
 from IPython.display import display
 
-from helpers import devices, optimizers, plots
-from helpers.augment import Augment
-from helpers.data import Dataset
+from helpers import plots
 from helpers.files import abandoned, replacing
-from helpers.recipes import MOST_SEED, Recipe, whole_number
-from helpers.runs import (
+from helpers.settings import environment
+from helpers.training import devices, optimizers
+from helpers.training.augment import Augment
+from helpers.training.data import Dataset
+from helpers.training.recipes import MOST_SEED, Recipe, whole_number
+from helpers.training.runs import (
     COLUMNS,
     PREDICTIONS,
     Run,
@@ -38,7 +40,6 @@ from helpers.runs import (
     open_run,
     read_log,
 )
-from helpers.runtime import environment
 
 LOG = "training_log"  # in a state, beside the variables
 STATES_KEPT = 2  # the newest, and the one before in case the newest is damaged

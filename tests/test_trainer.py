@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import runs, training
 from helpers.files import ROOT
-from helpers.recipes import COURSE, MODERN
+from helpers.training import runs, trainer
+from helpers.training.recipes import COURSE, MODERN
 
 RECIPE = dataclasses.replace(
     COURSE, name="tiny", epochs=3, batch_size=60, flip=False, depth=11, batch_norm_momentum=0.5
@@ -20,8 +20,8 @@ RECIPE = dataclasses.replace(
 
 
 def train(scenes, folder, recipe=RECIPE, precision="float32", **options):
-    """As `training.train`, in float32 whatever this machine does fastest."""
-    return training.train(recipe, scenes, folder, precision=precision, **options)
+    """As `trainer.train`, in float32 whatever this machine does fastest."""
+    return trainer.train(recipe, scenes, folder, precision=precision, **options)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def printed_run(scenes, tmp_path_factory):
     """What a run prints, in lines, and the run."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         folder = tmp_path_factory.mktemp("runs") / "whole"
-        run = train(scenes, folder, callbacks=[training.LiveCurves(folder)])
+        run = train(scenes, folder, callbacks=[trainer.LiveCurves(folder)])
     return printed.getvalue().splitlines(), run
 
 
@@ -76,7 +76,7 @@ def test_run_folder(run):
 
 
 def test_live_curves_hold_the_whole_log(run):
-    drawn, live = [], training.LiveCurves(run.folder)
+    drawn, live = [], trainer.LiveCurves(run.folder)
     live.place = type("Place", (), {"update": staticmethod(drawn.append)})
     live.on_epoch_end(len(run.log) - 1)
     (figure,) = drawn
@@ -191,27 +191,25 @@ OTHER_STATES = {
 
 @pytest.mark.parametrize("arrays", OTHER_STATES.values(), ids=OTHER_STATES)
 def test_a_state_of_another_network_is_refused_as_a_whole(tmp_path, arrays):
-    np.savez(tmp_path / "state_001.npz", **arrays, **{training.LOG: np.ones((1, 7))})
+    np.savez(tmp_path / "state_001.npz", **arrays, **{trainer.LOG: np.ones((1, 7))})
     variables = {name: keras.Variable(np.zeros(array.shape)) for name, array in ARRAYS.items()}
     with pytest.raises(ValueError, match="state_001.npz does not fit this network: .*another run"):
-        training._restore(tmp_path, variables)
+        trainer._restore(tmp_path, variables)
     assert not any(np.any(variable.numpy()) for variable in variables.values())
 
 
 def test_a_state_that_fits_is_restored_with_its_log(tmp_path):
-    np.savez(tmp_path / "state_001.npz", **ARRAYS, **{training.LOG: np.ones((1, 7))})
+    np.savez(tmp_path / "state_001.npz", **ARRAYS, **{trainer.LOG: np.ones((1, 7))})
     variables = {name: keras.Variable(np.zeros(array.shape)) for name, array in ARRAYS.items()}
-    assert training._restore(tmp_path, variables) == [dict.fromkeys(runs.COLUMNS, 1)]
+    assert trainer._restore(tmp_path, variables) == [dict.fromkeys(runs.COLUMNS, 1)]
     assert all(np.all(variable.numpy() == 1) for variable in variables.values())
 
 
 def test_the_newest_state_is_the_one_with_the_highest_number(tmp_path):
     for epoch in (998, 1000, 999):
-        np.savez(
-            tmp_path / f"state_{epoch}.npz", **ARRAYS, **{training.LOG: np.full((1, 7), epoch)}
-        )
+        np.savez(tmp_path / f"state_{epoch}.npz", **ARRAYS, **{trainer.LOG: np.full((1, 7), epoch)})
     variables = {name: keras.Variable(np.zeros(array.shape)) for name, array in ARRAYS.items()}
-    assert training._restore(tmp_path, variables) == [dict.fromkeys(runs.COLUMNS, 1000)]
+    assert trainer._restore(tmp_path, variables) == [dict.fromkeys(runs.COLUMNS, 1000)]
 
 
 def test_other_seed_data_or_recipe_is_refused(run, scenes):
@@ -226,7 +224,7 @@ def test_other_seed_data_or_recipe_is_refused(run, scenes):
 def test_a_full_disk_leaves_the_epochs_before_it(run, scenes, tmp_path, monkeypatch):
     folder = killed_in_last_epoch(run, tmp_path / "run")
     before = {path: path.read_bytes() for path in folder.glob("state_*.npz")}
-    monkeypatch.setattr(training.Trainer, "fit", no_step)
+    monkeypatch.setattr(trainer.Trainer, "fit", no_step)
     monkeypatch.setattr(np, "savez", full_disk)
     with pytest.raises(OSError, match="Epoch 3 could not be written.*No space left.*make room"):
         train(scenes, folder)
@@ -246,7 +244,7 @@ def full_disk(file, **arrays):
 def test_a_damaged_log_is_written_anew_and_a_damaged_run_json_refused(
     run, scenes, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(training.Trainer, "fit", no_step)
+    monkeypatch.setattr(trainer.Trainer, "fit", no_step)
     folder = killed_in_last_epoch(run, tmp_path / "run")
     (folder / "training_log.csv").write_text("epoch,lr\n1,ab")
     assert train(scenes, folder).log[:2] == run.log[:2]
@@ -321,7 +319,12 @@ def test_missing_or_damaged_run_is_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["data", "resnet", "augment", "recipes", "training", "runs", "runtime", "plots"]
+    "module",
+    [
+        *(f"training/{m}" for m in ("data", "resnet", "augment", "recipes", "trainer", "runs")),
+        "settings",
+        "plots",
+    ],
 )
 def test_training_side_needs_no_tensorflow(module):
     """Plain Keras and NumPy, so that another Keras backend serves as well."""
@@ -334,5 +337,5 @@ def test_training_side_needs_no_tensorflow(module):
             *(a.name for a in getattr(node, "names", [])),
         ]
     }
-    assert "keras" in imported or module in ("recipes", "plots")
+    assert "keras" in imported or module in ("training/recipes", "plots")
     assert not imported & {"tensorflow", "tf_keras"}

@@ -6,25 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from helpers import runtime
+from helpers import settings
 from helpers.files import ROOT
-from helpers.recipes import COURSE, QUICK
+from helpers.training.recipes import COURSE, QUICK
 
 
 @pytest.fixture
 def configure(monkeypatch, tmp_path):
-    """`runtime.configure` on a machine with chosen properties."""
+    """`settings.configure` on a machine with chosen properties."""
     monkeypatch.delenv("COURSE_MODE", raising=False)
     monkeypatch.delenv("COURSE_EPOCHS", raising=False)
 
     def configure_here(*form, gpu=False, cifar=False, recorded=None, **fields):
-        monkeypatch.setattr(runtime, "gpu_names", lambda: ["NVIDIA T4"] if gpu else [])
-        monkeypatch.setattr(runtime, "_pictures_at_hand", lambda: cifar)
-        monkeypatch.setattr(runtime, "RECORDED", tmp_path)
+        monkeypatch.setattr(settings, "gpu_names", lambda: ["NVIDIA T4"] if gpu else [])
+        monkeypatch.setattr(settings, "_pictures_at_hand", lambda: cifar)
+        monkeypatch.setattr(settings, "RECORDED", tmp_path)
         if recorded is not None:
             (tmp_path / "course").mkdir(exist_ok=True)
             (tmp_path / "course/run.json").write_text(json.dumps({"complete": recorded}, indent=2))
-        return runtime.configure(*form, **fields)
+        return settings.configure(*form, **fields)
 
     return configure_here
 
@@ -75,8 +75,8 @@ def test_a_notebook_without_training_tells_why_its_pictures_are_drawn(
     monkeypatch, capsys, mode, cifar, source, told
 ):
     monkeypatch.setenv("COURSE_MODE", mode)
-    monkeypatch.setattr(runtime, "_pictures_at_hand", lambda: cifar)
-    assert runtime.data_source() == source
+    monkeypatch.setattr(settings, "_pictures_at_hand", lambda: cifar)
+    assert settings.data_source() == source
     out = capsys.readouterr().out
     assert told in out and bool(told) == bool(out)
 
@@ -84,7 +84,7 @@ def test_a_notebook_without_training_tells_why_its_pictures_are_drawn(
 def test_an_unknown_mode_is_refused_also_where_nothing_is_trained(monkeypatch):
     monkeypatch.setenv("COURSE_MODE", "recoded")
     with pytest.raises(ValueError, match="COURSE_MODE = 'recoded' is unknown; it is one of"):
-        runtime.data_source()
+        settings.data_source()
 
 
 @pytest.mark.parametrize("visible", [0, 1, 2])
@@ -94,16 +94,16 @@ def test_gpus_are_those_that_keras_sees(monkeypatch, visible):
     devices = ["cpu:0", *(f"gpu:{i}" for i in range(visible))]
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
     listed = subprocess.CompletedProcess([], 0, "Tesla T4\nTesla T4\nTesla T4\n")
-    monkeypatch.setattr(runtime.subprocess, "run", lambda *_, **__: listed)
-    assert runtime.gpu_names() == ["Tesla T4"] * visible
+    monkeypatch.setattr(settings.subprocess, "run", lambda *_, **__: listed)
+    assert settings.gpu_names() == ["Tesla T4"] * visible
 
 
 @pytest.mark.parametrize("mode", ["quick", "recorded", "full"])
 def test_a_named_mode_asks_no_host(monkeypatch, mode):
-    monkeypatch.setattr(runtime, "host_answers", lambda: pytest.fail("asked the network"))
-    monkeypatch.setattr(runtime, "on_disk", lambda: False)
+    monkeypatch.setattr(settings, "host_answers", lambda: pytest.fail("asked the network"))
+    monkeypatch.setattr(settings, "on_disk", lambda: False)
     monkeypatch.setenv("COURSE_MODE", mode)
-    assert runtime.configure().mode == mode and runtime.data_source()
+    assert settings.configure().mode == mode and settings.data_source()
 
 
 def test_environment_overrides_the_form(configure, monkeypatch):
@@ -123,9 +123,9 @@ def test_full_runs_have_a_lasting_folder_and_quick_ones_a_fresh_one(configure):
 
 def test_the_folder_of_a_quick_run_is_gone_when_its_process_ends():
     code = """
-from helpers import runtime
+from helpers import settings
 for error in (None, RuntimeError("a cell failed")):
-    folder = runtime.configure("quick").folder
+    folder = settings.configure("quick").folder
     (folder / "state_001.npz").write_bytes(b"state")
     print(folder)
     if error:
@@ -165,11 +165,11 @@ def test_recorded_mode_needs_a_recorded_run(configure):
 
 def test_upload_outside_colab_names_the_way_out():
     with pytest.raises(RuntimeError, match="Only Colab.*give the path"):
-        runtime.upload()
+        settings.upload()
 
 
 def test_quiet_drops_native_messages_and_restores_stderr(capfd):
-    with runtime.quiet():
+    with settings.quiet():
         os.write(2, b"start-up noise")
     os.write(2, b"kept")
     assert capfd.readouterr().err == "kept"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.annotations import (
+from helpers.annotation.exports import require_exportable
+from helpers.annotation.via import (
     AnnotationError,
     Finding,
     Picture,
@@ -25,7 +26,6 @@ from helpers.annotations import (
     ticks,
     tidy,
 )
-from helpers.exports import require_exportable
 from helpers.files import ROOT
 
 FOLDER = ROOT / "images/annotations"
@@ -40,7 +40,7 @@ class ExampleSet:
     """A hundred pictures, annotated twice and settled."""
 
     images: dict  # file name -> uint8 (32, 32, 3), RGB
-    schema: dict  # as `annotations.read_schema` returns it
+    schema: dict  # as `via.read_schema` returns it
     pass_a: list  # of Picture, as are the next two
     pass_b: list
     completed: list

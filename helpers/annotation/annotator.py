@@ -17,8 +17,8 @@ import ipywidgets as widgets
 import numpy as np
 from traitlets import TraitError
 
-from helpers.annotations import Picture, Region, read_via, write_via_csv
-from helpers.runtime import in_colab
+from helpers.annotation.via import Picture, Region, read_via, write_via_csv
+from helpers.settings import in_colab
 
 MARGIN = 24  # screen pixels around the picture, so that a drag may begin and end outside of it
 SIDES = ("x", "y", "width", "height")
@@ -40,7 +40,7 @@ def annotate(pictures, schema, path, scale=12):
 
     Args:
         pictures: dict from file name to uint8 (H, W, 3), RGB.
-        schema: VIA attributes, see `annotations.read_schema`; those of regions become controls.
+        schema: VIA attributes, see `via.read_schema`; those of regions become controls.
         path: the VIA CSV; its boxes are in pixels of the pictures.
         scale: screen pixels per pixel of a picture, a whole number.
 

@@ -1,0 +1,1 @@
+"""Boxes and attributes: read, check, compare, draw, export. Needs no TensorFlow."""

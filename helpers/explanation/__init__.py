@@ -1,0 +1,1 @@
+"""Heat maps, and measures of whether they deserve trust."""
