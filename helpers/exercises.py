@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy  # scipy.stats is loaded where it is used: a second
 
-from helpers.annotation import via
+from helpers.annotation import agreement, checks, via
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def smallest_side(answer):
         return "a side is a whole number of pixels, from 1 on"
 
     def kept(side):
-        return via.iou([(0, 0, side, side)], [(1, 1, side, side)])[0, 0]
+        return agreement.iou([(0, 0, side, side)], [(1, 1, side, side)])[0, 0]
 
     if kept(answer) < 0.5:
         return f"a box of that side keeps an IoU of {kept(answer):.2f}"
@@ -87,9 +87,9 @@ def blind_spot(answer, picture):
     if min(answer[2:]) <= 0:
         return "a box needs a width and a height"
     wrong = via.from_boxes([picture.filename], [answer])
-    if findings := via.check(wrong, sizes={picture.filename: (32, 32)}):
+    if findings := checks.check(wrong, sizes={picture.filename: (32, 32)}):
         return f"the check does find it: {findings[0].problem}"
-    overlap = via.iou([answer], via.boxes([picture])).max()
+    overlap = agreement.iou([answer], via.boxes([picture])).max()
     return f"it still overlaps the right box: IoU {overlap:.2f}" if overlap > 0 else None
 
 
@@ -98,13 +98,15 @@ def kappa(answer):
     a, b = (list(labels) for labels in answer)
     if len(a) != len(b) or not a:
         return f"the lists have {len(a)} and {len(b)} labels; make them equally long"
-    equal, found = np.mean(np.equal(a, b)), via.cohen_kappa(a, b)
+    equal, found = np.mean(np.equal(a, b)), agreement.cohen_kappa(a, b)
     if abs(equal - 0.9) > 1e-9:
         return f"they agree on {equal:.1%}, not on 90%"
     return None if found < 0 else f"their kappa is {found:.2f}"
 
 
-@exercise("Two loops, over width and height from 1 on: via.iou(boxes, [box]).mean(), the best.")
+@exercise(
+    "Two loops, over width and height from 1 on: the best agreement.iou(boxes, [box]).mean()."
+)
 def lazy(answer, boxes, size=(32, 32)):
     width, height = answer
     if not (0 < width <= size[0] and 0 < height <= size[1]):
@@ -114,7 +116,7 @@ def lazy(answer, boxes, size=(32, 32)):
 
     def reached(w, heights):
         centred = [((size[0] - w) / 2, (size[1] - h) / 2, w, h) for h in heights]
-        return via.iou(boxes, centred).mean(axis=0)
+        return agreement.iou(boxes, centred).mean(axis=0)
 
     best = max(reached(w, range(1, size[1] + 1)).max() for w in range(1, size[0] + 1))
     got = reached(width, [height])[0]

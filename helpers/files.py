@@ -1,11 +1,15 @@
-"""Text and files, read and written as a whole or not at all."""
+"""Text and JSON, read and written as a whole or not at all."""
 
+import json
 import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent  # of the course
+RECORDED = ROOT / "saved_models"
 
 
 @contextmanager
@@ -73,3 +77,37 @@ def write_text(path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def parse(text) -> dict:
+    """The JSON object that a text holds."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def member(entry, name, kind, default=None):
+    """entry[name] of a JSON object; ValueError if it is missing or of another kind."""
+    value = entry.get(name, default) if isinstance(entry, dict) else None
+    if not isinstance(value, kind):
+        raise ValueError(f"{name!r} is missing or of the wrong kind")
+    return value
+
+
+def to_json(value) -> str:
+    """JSON as JavaScript writes it for VIA: compact, and 12.0 as 12.
+
+    Raises ValueError for NaN and infinity.
+    """
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -39,7 +39,7 @@ from PIL import Image
 from records import rect
 
 from helpers import files, settings
-from helpers.annotation import annotator, exports, via
+from helpers.annotation import agreement, annotator, checks, exports, via
 from helpers.annotation.via import HEADER, AnnotationError, Picture
 from helpers.explanation import gradcam, metrics
 from helpers.training import data, runs, trainer  # fmt: skip
@@ -397,19 +397,19 @@ ANNOTATION_FILES = [
     Case("annotations for attributes", AnnotationError, "no valid file of VIA attributes",
          "export it again", lambda d: call(via.read_schema, d.file("a.json", PROJECT))),
     Case("a path for the schema", ValueError, "schema is 'via_attributes.json'", "read_schema",
-         lambda d: call(via.check, d.via(ROW), "via_attributes.json")),
+         lambda d: call(checks.check, d.via(ROW), "via_attributes.json")),
     Case("a NaN for a coordinate", ValueError, "x is nan", "draw the region again",
          lambda d: call(via.boxes, [Picture("a.png", [rect(nan, 1, 2, 3)])])),
     Case("paths for pictures", ValueError, "'a.csv'", "read_via",
-         lambda d: call(via.compare, "a.csv", "b.csv")),
+         lambda d: call(agreement.compare, "a.csv", "b.csv")),
     Case("boxes of three numbers", ValueError, "boxes (4, 3)", "(n, 4)",
-         lambda d: call(via.iou, np.ones((4, 3)), np.ones((4, 4)))),
+         lambda d: call(agreement.iou, np.ones((4, 3)), np.ones((4, 4)))),
     Case("a box of negative width", ValueError, "negative width", "(n, 4)",
-         lambda d: call(via.iou, [(5, 5, -3, 4)], [(1, 1, 2, 2)])),
+         lambda d: call(agreement.iou, [(5, 5, -3, 4)], [(1, 1, 2, 2)])),
     Case("a box with a NaN", ValueError, "NaN", "(n, 4)",
-         lambda d: call(via.iou, [(nan, 5, 3, 4)], [(1, 1, 2, 2)])),
+         lambda d: call(agreement.iou, [(nan, 5, 3, 4)], [(1, 1, 2, 2)])),
     Case("annotators of unequal length", ValueError, "1 and 3 labels", "equally long",
-         lambda d: call(via.cohen_kappa, ["cat"], ["cat", "dog", "cat"])),
+         lambda d: call(agreement.cohen_kappa, ["cat"], ["cat", "dog", "cat"])),
     Case("a scale of zero", ValueError, "factor = 0", "above 0",
          lambda d: call(via.rescale, [Picture("a.png", [rect(1, 2, 3, 4)])], 0)),
     Case("a full disk", OSError, "No space left on device", "make room",

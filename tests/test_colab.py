@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from test_setup_cell import as_github, commit_all, opened_from, session_server
 from traitlets.config import Config
 
-from helpers import settings
+from helpers import environment, settings
 from helpers.annotation import annotator, via
 from helpers.files import ROOT
 
@@ -76,7 +76,7 @@ def in_colab(colab_python, monkeypatch, tmp_path):
     monkeypatch.setattr(google, "__path__", [str(colab_python / "google")])
     import google.colab
 
-    assert settings.in_colab()
+    assert environment.in_colab()
     (tmp_path / "content").mkdir()
     monkeypatch.chdir(tmp_path / "content")
     yield
@@ -86,7 +86,7 @@ def in_colab(colab_python, monkeypatch, tmp_path):
 
 
 def test_upload_gives_the_path_of_what_was_chosen(in_colab):
-    assert settings.upload() == "my cat.png" and calls() == ["upload"]
+    assert environment.upload() == "my cat.png" and calls() == ["upload"]
 
 
 def test_upload_without_a_choice(in_colab, monkeypatch):
@@ -94,11 +94,11 @@ def test_upload_without_a_choice(in_colab, monkeypatch):
 
     monkeypatch.setattr(files, "upload", dict)
     with pytest.raises(RuntimeError, match="No file was chosen; run the cell again"):
-        settings.upload()
+        environment.upload()
 
 
 def test_download_hands_the_file_to_the_browser(in_colab, capsys):
-    settings.download(ROOT / "LICENSE")
+    environment.download(ROOT / "LICENSE")
     assert calls() == [f"download {ROOT / 'LICENSE'}"] and not capsys.readouterr().out
 
 

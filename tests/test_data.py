@@ -424,6 +424,6 @@ def test_real_cifar10():
     assert dataset.x_val.shape == (5_000, 32, 32, 3)
     assert dataset.x_test.shape == (10_000, 32, 32, 3)
     assert np.bincount(dataset.y_val).tolist() == [500] * 10
-    from helpers.training.resnet import PIXEL_MEAN
+    from helpers.training.data import PIXEL_MEAN
 
     assert np.allclose(dataset.x_train.mean(axis=(0, 1, 2)) / 255, PIXEL_MEAN, atol=0.001)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from helpers import exercises
-from helpers.annotation import example_set, via
+from helpers.annotation import agreement, checks, example_set, via
 from helpers.annotation.via import boxes, from_boxes
 from helpers.files import ROOT
 from helpers.training import data
@@ -39,7 +39,7 @@ def names(request):
         course = example_set.example_set(data.synthetic())
         schema, completed = course.schema, course.completed
     return {
-        "np": np, "via": via, "exercises": exercises, "size": (32, 32),
+        "np": np, "via": via, "agreement": agreement, "exercises": exercises, "size": (32, 32),
         "course": SimpleNamespace(completed=completed), "boxes": boxes(completed),
         "counts": example_set.counts(completed, schema),
     }  # fmt: skip
@@ -138,7 +138,7 @@ def by_name(pictures):
 
 def test_text_about_one_slip():
     def left(side, shift):
-        return via.iou([(0, 0, side, side)], [(shift, shift, side, side)])[0, 0]
+        return agreement.iou([(0, 0, side, side)], [(shift, shift, side, side)])[0, 0]
 
     says("iou-so", "Two fifths are gone")
     assert left(8, 1) == pytest.approx(0.6, abs=0.03)
@@ -160,10 +160,10 @@ def test_text_about_the_boxes(recorded):
         "look-so", f"*{smallest}* is the exception, {width} \N{MULTIPLICATION SIGN} {height} pixels"
     )
     assert regions["bird 1"].attributes["truncated"] == "yes"
-    centre = via.masks(recorded.settled, (32, 32))[:, 15:17, 15:17]
+    centre = agreement.masks(recorded.settled, (32, 32))[:, 15:17, 15:17]
     says("places-so", "every one of the hundred boxes covers the central pixels")
     assert centre.all()
-    masks = via.masks(recorded.settled, (32, 32)).mean(axis=(1, 2)).reshape(10, 10)
+    masks = agreement.masks(recorded.settled, (32, 32)).mean(axis=(1, 2)).reshape(10, 10)
     share = dict(zip(data.CLASS_NAMES, masks.mean(axis=1), strict=True))
     assert max(share, key=share.get) == "truck" and min(share, key=share.get) == "bird"
     says("places-so", f"{share['truck']:.0%} of the picture for trucks", f"{share['bird']:.0%} for")
@@ -177,7 +177,7 @@ def test_text_about_the_first_box(recorded):
 def test_text_about_the_passes(recorded):
     named = {picture.filename: picture for picture in recorded.b}
     pairs = ((boxes([a]), boxes([named[a.filename]])) for a in recorded.a)
-    overlap = np.array([via.iou(a, b)[0, 0] for a, b in pairs])
+    overlap = np.array([agreement.iou(a, b)[0, 0] for a, b in pairs])
     says(
         "overlap-so", f"In {np.sum(overlap == 1)} of the 100", f"in {np.sum(overlap > 0.9)} the IoU"
     )
@@ -186,11 +186,11 @@ def test_text_about_the_passes(recorded):
 
 
 def test_text_about_kappa(recorded):
-    agreement = via.compare(recorded.a, recorded.b)
-    same, kappa = agreement.same, agreement.kappa
+    matched = agreement.compare(recorded.a, recorded.b)
+    same, kappa = matched.same, matched.kappa
     says("kappa-predict", f"`occluded` is equal in {same['occluded']:.0%}",
          f"`background` in {same['background']:.0%}")  # fmt: skip
-    never = np.mean([a.attributes["occluded"] == "no" for _, a, _, _ in agreement.pairs])
+    never = np.mean([a.attributes["occluded"] == "no" for _, a, _, _ in matched.pairs])
     says("kappa-predict", f"agree with pass A in {never:.0%} of the pairs")
     text = "kappa-exercise"
     says(text, f"kappa {kappa['occluded']:.2f}, against {kappa['background']:.2f} of `background`")
@@ -204,9 +204,7 @@ def test_text_about_kappa(recorded):
         sum("blurred" in r.attributes["image_quality"] for r in side.values()) for side in (a, b)
     ]
     says(text, "ticks *blurred* {} times and pass B {} times".format(*blurred))
-    pairs = [
-        (r.attributes["viewpoint"], s.attributes["viewpoint"]) for _, r, s, _ in agreement.pairs
-    ]
+    pairs = [(r.attributes["viewpoint"], s.attributes["viewpoint"]) for _, r, s, _ in matched.pairs]
     differ = [set(pair) for pair in pairs if pair[0] != pair[1]]
     side = sum(pair == {"side", "three_quarter"} for pair in differ)
     says(text, f"of its {len(differ)} differences, {side} are *side* against *three_quarter*")
@@ -226,7 +224,7 @@ def test_text_about_the_counts(recorded):
 
 def test_text_about_lazy_and_hasty_work(recorded):
     found = boxes(recorded.settled)
-    lazy = via.iou(found, [(2, 3, 28, 26)]).mean()
+    lazy = agreement.iou(found, [(2, 3, 28, 26)]).mean()
     says("lazy-solution", "a mean IoU of 0.6 proves nothing")
     assert lazy > 0.6
     width, height = found.T[2:]
@@ -257,9 +255,9 @@ def test_the_synthetic_set_is_annotated_by_the_rules():
     assert len(course.images) == len(course.completed) == len(course.pass_b) == 100
     sizes = dict.fromkeys(course.images, (32, 32))
     for pictures in (course.pass_a, course.pass_b, course.completed):
-        assert via.check(pictures, course.schema, sizes) == []
-    agreement = via.compare(course.pass_a, course.pass_b)
-    assert 0.8 < agreement.mean_iou < 1 and 0 < agreement.kappa["occluded"] < 1
+        assert checks.check(pictures, course.schema, sizes) == []
+    matched = agreement.compare(course.pass_a, course.pass_b)
+    assert 0.8 < matched.mean_iou < 1 and 0 < matched.kappa["occluded"] < 1
     exact = dataset.test_boxes[[dataset.test_index(p.filename) for p in course.completed]]
     assert (boxes(course.completed) == exact).all()
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from records import CLASSES, GOOD, rect, three_pictures, tree
 
 from helpers.annotation import exports as ex
-from helpers.annotation.via import AnnotationError, Picture, Region, boxes, masks, tidy
+from helpers.annotation.agreement import masks
+from helpers.annotation.checks import tidy
+from helpers.annotation.via import AnnotationError, Picture, Region, boxes
 
 pytestmark = [
     pytest.mark.filterwarnings("error"),
@@ -273,7 +275,7 @@ def test_regions_that_cannot_be_exported(tmp_path, pictures, kind, region, word)
 def test_white_space_around_a_label_is_named_with_its_remedy(tmp_path, kind, label):
     dirty = [Picture("a.png", [rect(1, 1, 5, 5, label=label)])]
     if kind != "voc" or label != " cat":  # VOC knows no list of categories
-        with pytest.raises(AnnotationError, match="white space at its ends.*via.tidy"):
+        with pytest.raises(AnnotationError, match="white space at its ends.*checks.tidy"):
             write(kind, dirty, tmp_path)
     assert list(tmp_path.iterdir()) == []
     write(kind, tidy(dirty)[0], tmp_path)

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from helpers.annotation import via
+from helpers.annotation import agreement, via
 from helpers.explanation import gradcam, metrics
 from helpers.training import data, runs
 from helpers.training.recipes import QUICK
 from helpers.training.resnet import resnet_v2
 
 BOXES = np.array([(5, 3, 6, 18), (0, 0, 32, 32), (31, 31, 1, 1), (10, 12, 16, 8)])
-MASKS = via.masks(via.from_boxes("abcd", BOXES), (32, 32))
+MASKS = agreement.masks(via.from_boxes("abcd", BOXES), (32, 32))
 SCORES = pytest.mark.parametrize("score", metrics.SCORES.values())
 
 
@@ -455,7 +455,7 @@ def test_a_trained_network_beats_both_baselines(trained):
     """In mosaics: alone in its picture every drawn shape covers the middle, as does a Gaussian."""
     network, scenes, _ = trained
     drawn = via.from_boxes(scenes.y_test, scenes.test_boxes)
-    alone = via.masks(drawn, (32, 32))
+    alone = agreement.masks(drawn, (32, 32))
     assert metrics.pointing(metrics.gaussian(alone.shape), alone).min() == 1
     maps = gradcam.upsample(gradcam.GradCAM(network)(scenes.x_test, scenes.y_test), (32, 32))
     rows = {row.score: row for row in metrics.compare({"Grad-CAM": maps}, alone)[::3]}

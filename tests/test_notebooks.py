@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from helpers.annotation import example_set, via
+from helpers.annotation import agreement, example_set, via
 from helpers.files import ROOT
 from helpers.training import data, recipes, runs
 
@@ -175,12 +175,12 @@ def test_what_the_prose_of_4a_says_of_the_annotations_is_so():
     label = [picture.filename.split("_")[2] for picture in completed]
     of_class = {name: share[[each == name for each in label]].mean() for name in set(label)}
     (tiny,) = [box for p, box in zip(completed, boxes) if "airplane_0008" in p.filename]
-    overlap = np.diag(via.iou(a, b))
+    overlap = np.diag(agreement.iou(a, b))
     counted = example_set.counts(completed, schema)
     blurred = [
         example_set.counts(one, schema)["image_quality"]["blurred"] for one in (pass_a, pass_b)
     ]
-    found = via.compare(pass_a, pass_b)
+    found = agreement.compare(pass_a, pass_b)
     views = [{one.attributes["viewpoint"] for one in pair[1:3]} for pair in found.pairs]
     not_occluded = np.mean([pair[1].attributes["occluded"] == "no" for pair in found.pairs])
     same, kappa = found.same, found.kappa

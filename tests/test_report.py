@@ -4,8 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from helpers.files import ROOT
-from helpers.settings import RECORDED
+from helpers.files import RECORDED, ROOT
 from helpers.training import report
 from helpers.training.runs import open_run
 

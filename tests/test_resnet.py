@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from helpers.training.resnet import PIXEL_MEAN, resnet_v2
+from helpers.training.data import PIXEL_MEAN
+from helpers.training.resnet import resnet_v2
 
 
 def test_depth_20_has_the_original_number_of_parameters():

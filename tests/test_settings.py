@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import settings
+from helpers import environment, settings
 from helpers.files import ROOT
 from helpers.training.recipes import COURSE, QUICK
 
@@ -94,8 +94,8 @@ def test_gpus_are_those_that_keras_sees(monkeypatch, visible):
     devices = ["cpu:0", *(f"gpu:{i}" for i in range(visible))]
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
     listed = subprocess.CompletedProcess([], 0, "Tesla T4\nTesla T4\nTesla T4\n")
-    monkeypatch.setattr(settings.subprocess, "run", lambda *_, **__: listed)
-    assert settings.gpu_names() == ["Tesla T4"] * visible
+    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: listed)
+    assert environment.gpu_names() == ["Tesla T4"] * visible
 
 
 @pytest.mark.parametrize("mode", ["quick", "recorded", "full"])
@@ -165,11 +165,11 @@ def test_recorded_mode_needs_a_recorded_run(configure):
 
 def test_upload_outside_colab_names_the_way_out():
     with pytest.raises(RuntimeError, match="Only Colab.*give the path"):
-        settings.upload()
+        environment.upload()
 
 
 def test_quiet_drops_native_messages_and_restores_stderr(capfd):
-    with settings.quiet():
+    with environment.quiet():
         os.write(2, b"start-up noise")
     os.write(2, b"kept")
     assert capfd.readouterr().err == "kept"

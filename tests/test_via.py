@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import CLASSES, GOOD, rect, three_pictures
 
+from helpers.annotation import agreement, checks
 from helpers.annotation import via as an
 from helpers.annotation.via import AnnotationError, Picture, Region
 
@@ -204,7 +205,7 @@ def test_commas_in_names(tmp_path):
     path = csv_file(tmp_path, row("a, b,c.png"), row('"d,e.png"'))
     pictures = an.read_via(path)
     assert [p.filename for p in pictures] == ["a, b,c.png", "d,e.png"]
-    [found] = an.check(path)
+    [found] = checks.check(path)
     assert found.problem.startswith("comma or line break") and found.also == (("d,e.png", 3),)
 
 
@@ -216,7 +217,7 @@ def test_an_attribute_left_open_in_via_is_missing(tmp_path, schema):
     path = csv_file(tmp_path, row("first.png"), row(attributes=text))
     del values["truncated"], values["label"]
     assert an.read_via(path)[1].regions[0].attributes == values
-    missing = [f for f in an.check(path, schema) if "missing" in f.problem]
+    missing = [f for f in checks.check(path, schema) if "missing" in f.problem]
     assert [(f.row, f.problem) for f in missing] == [
         (3, "label is missing"),
         (3, "truncated is missing"),
@@ -343,7 +344,7 @@ def test_via_skips_names_with_commas(tmp_path):
     """Rule: a row that does not split into seven cells is malformed, which `check` reports."""
     path = csv_file(tmp_path, row("a,b.png"), row("c.png"))
     assert import_csv(path.read_text())[1] == 1
-    assert [f.file for f in an.check(path)] == ["a,b.png"]
+    assert [f.file for f in checks.check(path)] == ["a,b.png"]
 
 
 def test_via_reads_no_bom_and_no_crlf_from_us(tmp_path, pictures):
@@ -437,7 +438,7 @@ def test_bounding_box(shape, box):
 def test_broken_shapes(shape, word):
     with pytest.raises(ValueError, match=re.escape(word)):
         an.bounding_box(shape)
-    assert [f for f in an.check([Picture("a", [Region(shape)])]) if word in f.problem]
+    assert [f for f in checks.check([Picture("a", [Region(shape)])]) if word in f.problem]
 
 
 coordinate = st.integers(0, 400).map(lambda v: v / 4)
@@ -448,7 +449,7 @@ any_box = st.tuples(coordinate, coordinate, coordinate, coordinate)
 @given(st.lists(any_box, max_size=5), st.lists(any_box, max_size=5))
 def test_iou_against_pycocotools(a, b):
     mask = pytest.importorskip("pycocotools.mask", reason="the referee is a test requirement")
-    ours = an.iou(a, b)
+    ours = agreement.iou(a, b)
     assert ours.shape == (len(a), len(b)) and ours.dtype == np.float64
     if a and b:
         theirs = mask.iou(np.array(a, float), np.array(b, float), [0] * len(b))
@@ -457,15 +458,15 @@ def test_iou_against_pycocotools(a, b):
 
 def test_iou_by_hand():
     a, b = [[0, 0, 2, 2], [5, 5, 0, 0]], [[1, 0, 2, 2], [0, 0, 2, 2], [5, 5, 0, 0]]
-    assert an.iou(a, b).tolist() == [[1 / 3, 1, 0], [0, 0, 0]]  # no area: 0, not NaN
+    assert agreement.iou(a, b).tolist() == [[1 / 3, 1, 0], [0, 0, 0]]  # no area: 0, not NaN
 
 
 def test_masks_cover_the_pixels_of_the_boxes(pictures):
-    got = an.masks(pictures, (32, 32))
+    got = agreement.masks(pictures, (32, 32))
     assert got.shape == (3, 32, 32) and got.dtype == bool and got[0].all() and not got[2].any()
     columns, rows = np.nonzero(got[1].any(0))[0], np.nonzero(got[1].any(1))[0]
     assert columns.tolist() == [1, 2, 3] and rows.tolist() == [2, 3, 4, 5]  # GUIDELINE: x..x+w-1
-    wide = an.masks([Picture("a", [rect(0, 0, 2.5, 1), rect(5, 2, 2, 1)])], (7, 3))[0]
+    wide = agreement.masks([Picture("a", [rect(0, 0, 2.5, 1), rect(5, 2, 2, 1)])], (7, 3))[0]
     assert wide.shape == (3, 7) and wide.sum() == 4 and wide[0, :2].all() and wide[2, 5:].all()
 
 
@@ -485,7 +486,7 @@ def test_rescale_there_and_back():
 def test_check_of_a_clean_file(tmp_path, pictures, schema):
     an.write_via_csv(pictures, tmp_path / "x.csv")
     sizes = dict.fromkeys([p.filename for p in pictures], (32, 32))
-    assert an.check(str(tmp_path / "x.csv"), schema, sizes) == []
+    assert checks.check(str(tmp_path / "x.csv"), schema, sizes) == []
 
 
 @pytest.mark.parametrize("line, problem, fix", [
@@ -521,7 +522,7 @@ def test_check_finds(tmp_path, schema, line, problem, fix):
     """One damaged row between two good ones: exactly one finding, with its row, problem and fix."""
     path = csv_file(tmp_path, row("first.png"), line, row("last.png"))
     sizes = {"a.png": (320, 240), "first.png": (320, 240), "last.png": (320, 240)}
-    [found] = an.check(path, schema, sizes)
+    [found] = checks.check(path, schema, sizes)
     assert found.row == 3 and problem in found.problem and fix in found.fix
     assert found.file in ("a.png", "b.png", path.name)
 
@@ -529,7 +530,7 @@ def test_check_finds(tmp_path, schema, line, problem, fix):
 def test_check_finds_everything_in_one_pass(tmp_path, schema):
     third = row(size="12", attributes={**GOOD, "label": "dgo"})
     path = csv_file(tmp_path, row(), row(), third, "broken", name="damaged.csv")
-    found = an.check(path, schema, {"a.png": (64, 64)})
+    found = checks.check(path, schema, {"a.png": (64, 64)})
     assert [(f.file, f.row, f.problem.split(" ")[0]) for f in found] == [
         ("damaged.csv", 5, "damaged"),
         ("a.png", 2, "box"),
@@ -545,29 +546,31 @@ def test_check_finds_everything_in_one_pass(tmp_path, schema):
 
 def test_boxes_on_the_border_are_inside():
     touching = [Picture("a", [rect(0, 0, 32, 24), Region({"name": "point", "cx": 32, "cy": 0})])]
-    assert an.check(touching, sizes={"a": (32, 24)}) == []
-    [found] = an.check(touching, sizes={"a": (24, 32)})  # not (height, width)
+    assert checks.check(touching, sizes={"a": (32, 24)}) == []
+    [found] = checks.check(touching, sizes={"a": (24, 32)})  # not (height, width)
     assert len(found.also) == 1
 
 
 def test_any_sequence_of_pictures(pictures):
-    assert an.check(tuple(pictures)) == an.check(iter(pictures)) == an.check([]) == []
-    assert len(an.compare(tuple(pictures), iter(pictures)).pairs) == 3
+    assert checks.check(tuple(pictures)) == checks.check(iter(pictures)) == checks.check([]) == []
+    assert len(agreement.compare(tuple(pictures), iter(pictures)).pairs) == 3
     for wrong in (["a.csv"], 5, None):
         with pytest.raises(ValueError, match="is no list of Picture"):
-            an.check(wrong)
+            checks.check(wrong)
 
 
 def test_boxes_of_enlarged_copies_are_recognised(pictures, schema):
     sizes = dict.fromkeys([p.filename for p in pictures], (32, 32))
     for factor in (1, 2, 16, 125):
-        assert an.enlargement(an.rescale(pictures, factor), sizes) == factor
-    [found] = an.check(an.rescale(pictures, 16), schema, sizes)
+        assert checks.enlargement(an.rescale(pictures, factor), sizes) == factor
+    [found] = checks.check(an.rescale(pictures, 16), schema, sizes)
     assert "up to 16 times beyond" in found.problem and "rescale(pictures, 1 / 16)" in found.fix
     stray = [*pictures, Picture("d.png", [rect(500, 0, 9, 9)])]
-    assert an.enlargement(stray, {**sizes, "d.png": (32, 32)}) == 1  # one box alone says nothing
+    assert (
+        checks.enlargement(stray, {**sizes, "d.png": (32, 32)}) == 1
+    )  # one box alone says nothing
     broken = [Picture("a.png", [Region({"name": "blob"})]), Picture("unknown")]
-    assert an.enlargement(broken, sizes) == an.enlargement([], sizes) == 1
+    assert checks.enlargement(broken, sizes) == checks.enlargement([], sizes) == 1
 
 
 @pytest.mark.parametrize("shape, cut", [
@@ -579,13 +582,13 @@ def test_boxes_of_enlarged_copies_are_recognised(pictures, schema):
     ids=["rect", "polygon", "point"])  # fmt: skip
 def test_tidy_cuts_what_reaches_a_little_over_the_border(shape, cut):
     before = [Picture("a.png", [Region(shape, {"label": "cat"}, 2), rect(1, 1, 9, 9)])]
-    after, [change] = an.tidy(before, {"a.png": (32, 32)})
+    after, [change] = checks.tidy(before, {"a.png": (32, 32)})
     assert [r.shape for r in after[0].regions] == [cut, before[0].regions[1].shape]
     assert str(change).startswith(f"a.png, row 2: {shape['name']} reached 0.")
     assert str(change).endswith("over the border. Fix: done, cut there.")
-    assert an.check(after, sizes={"a.png": (32, 32)}) == []
-    assert an.tidy(after, {"a.png": (32, 32)}) == (after, [])
-    assert an.tidy(before) == (before, [])  # sizes unknown
+    assert checks.check(after, sizes={"a.png": (32, 32)}) == []
+    assert checks.tidy(after, {"a.png": (32, 32)}) == (after, [])
+    assert checks.tidy(before) == (before, [])  # sizes unknown
 
 
 @pytest.mark.parametrize("region", [
@@ -593,44 +596,48 @@ def test_tidy_cuts_what_reaches_a_little_over_the_border(shape, cut):
     Region({"name": "circle", "cx": 1, "cy": 5, "r": 1.5}), Region({"name": "blob"})], ids=["far over", "wholly outside", "circle", "broken"])  # fmt: skip
 def test_tidy_leaves_alone_what_it_cannot_mend(region):
     before, sizes = [Picture("a.png", [region])], {"a.png": (32, 32)}
-    assert an.tidy(before, sizes) == (before, [])
-    assert len(an.check(before, sizes=sizes)) == 1
+    assert checks.tidy(before, sizes) == (before, [])
+    assert len(checks.check(before, sizes=sizes)) == 1
 
 
 def test_tidy_strips_white_space_and_reports_it_once(schema):
     labels = ["cat\n", " dog", "dog ", "cat"]
     pictures = [Picture(f"{i}", [rect(1, 1, 5, 5, **{**GOOD, "label": v})], row=i + 2)
                 for i, v in enumerate(labels)]  # fmt: skip
-    after, changes = an.tidy(pictures)
+    after, changes = checks.tidy(pictures)
     assert [p.regions[0].attributes["label"] for p in after] == ["cat", "dog", "dog", "cat"]
     assert [c.file for c in changes] == ["0", "1", "2"]
     assert changes[0].problem == r"label 'cat\n' had white space at its ends"
-    assert an.check(after, schema) == []
+    assert checks.check(after, schema) == []
 
 
 def test_points_and_pictures_without_regions(pictures):
     """They have neither area nor partner, and stop nothing."""
     point = Picture("d.png", [Region(SHAPES[5], {"label": "cat"})])
     mixed = [*pictures, point]
-    assert an.boxes(mixed).shape == (4, 4) and not an.masks(mixed, (64, 64))[3].any()
-    result = an.compare(mixed, mixed)
+    assert an.boxes(mixed).shape == (4, 4) and not agreement.masks(mixed, (64, 64))[3].any()
+    result = agreement.compare(mixed, mixed)
     assert len(result.pairs) == 3 and result.mean_iou == 1
     assert [name for name, _ in result.only_a] == [name for name, _ in result.only_b] == ["d.png"]
-    assert an.boxes([Picture("e")]).shape == (0, 4) and an.masks([], (8, 8)).shape == (0, 8, 8)
+    assert an.boxes([Picture("e")]).shape == (0, 4) and agreement.masks([], (8, 8)).shape == (
+        0,
+        8,
+        8,
+    )
 
 
 def test_text_attributes():
     schema = {"region": {"note": {"type": "text"}}, "file": {}}
     regions = [rect(1, 1, 1, 1), rect(2, 1, 1, 1, note="x"), rect(3, 1, 1, 1, note=5)]
     pictures = [Picture("a", regions)]
-    assert [f.problem for f in an.check(pictures, schema)] == ["note is 5, not text"]
+    assert [f.problem for f in checks.check(pictures, schema)] == ["note is 5, not text"]
 
 
 @pytest.mark.parametrize("sizes", [(0, 32), (32,), 32, (32, 32, 3), ("32", "32"), (math.nan, 3),
 ])  # fmt: skip
 def test_sizes_that_are_none(pictures, sizes):
     with pytest.raises(ValueError, match="width, height"):
-        an.check(pictures, sizes={"a.png": sizes})
+        checks.check(pictures, sizes={"a.png": sizes})
 
 
 # -- damaged and hostile files ---------------------------------------------------------------------
@@ -657,7 +664,7 @@ def test_damaged_files_give_one_clear_error(tmp_path, content, word):
         an.read_via(tmp_path / "bad")
     assert str(error.value).startswith("bad") and "Fix:" in str(error.value)
     assert len(str(error.value)) < 600 and "Traceback" not in str(error.value)
-    assert an.check(tmp_path / "bad") == error.value.findings != []
+    assert checks.check(tmp_path / "bad") == error.value.findings != []
 
 
 def test_read_says_once_what_is_wrong_with_many_rows(tmp_path):
@@ -711,7 +718,7 @@ def test_the_cause_is_kept(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    for read in (an.read_via, an.read_schema, an.check):
+    for read in (an.read_via, an.read_schema, checks.check):
         with pytest.raises(FileNotFoundError, match="nowhere"):
             read(tmp_path / "nowhere")
 
@@ -735,8 +742,8 @@ def test_matching_is_one_to_one_and_the_best():
     """Greedy matching would begin with the pair of IoU 0.9 and end with a smaller sum."""
     a = [Picture("p", [rect(0, 0, 10, 10), rect(0, 0, 10, 8)])]
     b = [Picture("p", [rect(0, 0, 10, 9), rect(0, 0, 10, 14), rect(90, 90, 5, 5)])]
-    result = an.compare(a, b)
-    overlap = an.iou(an.boxes(a), an.boxes(b))
+    result = agreement.compare(a, b)
+    overlap = agreement.iou(an.boxes(a), an.boxes(b))
     best = max(sum(overlap[i, j] for i, j in enumerate(js)) for js in permutations(range(3), 2))
     assert [(p[1], p[2]) for p in result.pairs] == [
         (a[0].regions[0], b[0].regions[1]),
@@ -750,9 +757,9 @@ def test_pairs_below_the_gate_push_out_no_good_one():
     """IoU 0.6 beside two of 0.48: without the gate the two would win, and then both be dropped."""
     a = [Picture("p", [rect(0, 0, 100, 1), rect(0, 0, 29, 1)])]
     b = [Picture("p", [rect(0, 0, 60, 1), rect(52, 0, 48, 1)])]
-    overlap = an.iou(an.boxes(a), an.boxes(b))
+    overlap = agreement.iou(an.boxes(a), an.boxes(b))
     assert overlap[0, 0] < overlap[0, 1] + overlap[1, 0] and overlap[0, 0] >= 0.5
-    result = an.compare(a, b)
+    result = agreement.compare(a, b)
     assert result.pairs == [("p", a[0].regions[0], b[0].regions[0], 0.6)]
     assert (result.only_a, result.only_b) == ([("p", a[0].regions[1])], [("p", b[0].regions[1])])
 
@@ -760,20 +767,26 @@ def test_pairs_below_the_gate_push_out_no_good_one():
 def test_unmatched_and_lone_pictures():
     a = [Picture("p", [rect(0, 0, 10, 10)]), Picture("q", [rect(0, 0, 4, 4)]), Picture("r")]
     b = [Picture("p", [rect(5, 0, 10, 10)]), Picture("s", [rect(1, 1, 4, 4)])]
-    result = an.compare(a, b)
+    result = agreement.compare(a, b)
     assert result.pairs == [] and math.isnan(result.mean_iou) and result.kappa == {}
     assert [n for n, _ in result.only_a] == ["p", "q"]
     assert [n for n, _ in result.only_b] == ["p", "s"]
-    assert len(an.compare(a, b, gate=1 / 3).pairs) == 1  # IoU of the pair is exactly a third
+    assert len(agreement.compare(a, b, gate=1 / 3).pairs) == 1  # IoU of the pair is exactly a third
 
 
 def test_kappa_against_worked_examples():
     """The 2 x 2 table 20, 5, 10, 15 has observed 0.7, expected 0.5, kappa 0.4."""
     a, b = ["y"] * 25 + ["n"] * 25, ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
-    assert an.cohen_kappa(a, b) == pytest.approx(0.4)
-    assert an.cohen_kappa(a, a) == 1 and an.cohen_kappa(["x", "y"], ["y", "x"]) == -1
-    assert an.cohen_kappa(["x"] * 2, ["y"] * 2) == an.cohen_kappa(["x"] * 2, ["x", "y"]) == 0
-    assert math.isnan(an.cohen_kappa(["x"] * 2, ["x"] * 2)) and math.isnan(an.cohen_kappa([], []))
+    assert agreement.cohen_kappa(a, b) == pytest.approx(0.4)
+    assert agreement.cohen_kappa(a, a) == 1 and agreement.cohen_kappa(["x", "y"], ["y", "x"]) == -1
+    assert (
+        agreement.cohen_kappa(["x"] * 2, ["y"] * 2)
+        == agreement.cohen_kappa(["x"] * 2, ["x", "y"])
+        == 0
+    )
+    assert math.isnan(agreement.cohen_kappa(["x"] * 2, ["x"] * 2)) and math.isnan(
+        agreement.cohen_kappa([], [])
+    )
 
 
 def test_attributes_are_compared_over_matched_pairs():
@@ -785,10 +798,10 @@ def test_attributes_are_compared_over_matched_pairs():
         {"k": "x", "t": {"v": True, "u": True}, "c": "1"},
         {"k": "x", "t": {"u": False}, "c": "1", "only b": "z"},
     )
-    result = an.compare(a, b)
+    result = agreement.compare(a, b)
     assert result.same == {"k": 0.5, "t": 1, "c": 1, "only b": 0.5}
     assert result.kappa["k"] == 0 and result.kappa["t"] == 1 and math.isnan(result.kappa["c"])
-    everything = an.compare(a, a)
+    everything = agreement.compare(a, a)
     assert everything.mean_iou == 1 and set(everything.same.values()) == {1.0}
 
 

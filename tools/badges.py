@@ -6,8 +6,8 @@ Without an origin in git, the buttons open Colab's picker of GitHub repositories
 import re
 import sys
 
+from helpers.environment import git
 from helpers.files import ROOT, replacing
-from helpers.settings import git
 
 PICKER = "https://colab.research.google.com/github/"
 PAGES = ("README.md", *sorted(path.name for path in ROOT.glob("Assignment4*.ipynb")))

@@ -8,8 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from helpers.files import ROOT, replacing, write_text
-from helpers.settings import RECORDED
+from helpers.files import RECORDED, ROOT, replacing, write_text
 from helpers.training import data, devices, report, runs, trainer
 from helpers.training.recipes import RECIPES, plan
 

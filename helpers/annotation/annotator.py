@@ -18,7 +18,7 @@ import numpy as np
 from traitlets import TraitError
 
 from helpers.annotation.via import Picture, Region, read_via, write_via_csv
-from helpers.settings import in_colab
+from helpers.environment import in_colab
 
 MARGIN = 24  # screen pixels around the picture, so that a drag may begin and end outside of it
 SIDES = ("x", "y", "width", "height")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers.annotation.agreement import category
+from helpers.annotation.checks import check, enlargement, tidy
 from helpers.annotation.exports import require_exportable
 from helpers.annotation.via import (
     AnnotationError,
@@ -16,15 +18,11 @@ from helpers.annotation.via import (
     Picture,
     bounding_box,
     boxes,
-    category,
-    check,
-    enlargement,
     from_boxes,
     read_schema,
     read_via,
     rescale,
     ticks,
-    tidy,
 )
 from helpers.files import ROOT
 

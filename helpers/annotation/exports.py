@@ -17,19 +17,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from helpers.annotation.via import (
+from helpers.annotation.checks import check  # fmt: skip
+from helpers.annotation.via import (  # fmt: skip
     AnnotationError,
     Finding,
     Picture,
     Region,
     bounding_box,
-    check,
-    member,
-    parse,
     reading,
-    to_json,
-)  # fmt: skip
-from helpers.files import read_text, write_text, writing
+)
+from helpers.files import member, parse, read_text, to_json, write_text, writing  # fmt: skip
 
 
 def write_coco(pictures, path, sizes, categories) -> None:
@@ -265,7 +262,7 @@ def _problems(p, categories):
         if not text or not text.isprintable():
             yield r.row, f"label is {short(label)}, no text to export", "choose a label"
         elif not label.isprintable() or (label not in known and text in known):
-            fix = "strip it by via.tidy"
+            fix = "strip it by checks.tidy"
             yield r.row, f"label {label!r} has white space at its ends", fix
         elif label not in known:
             yield r.row, f"label {label!r} is none of the categories", "choose one, or add it"

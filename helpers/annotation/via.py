@@ -1,30 +1,26 @@
-"""VIA annotation records: read, write, check, tidy, compare; their boxes and masks.
+"""VIA annotation records: read, write, and the boxes in them.
 
-For Assignment4A, and for the boxes of 4C. A `Picture` holds any number of `Region`s, as in the VGG
-Image Annotator, VIA 2 (Dutta and Zisserman 2019, https://www.robots.ox.ac.uk/~vgg/software/via/).
-What its page reads is read here, what it writes is written byte for byte. A box is (x, y, width,
-height) in pixels from the top left edge of the picture: x=5, width=6 covers the columns 5..10.
+A `Picture` holds any number of `Region`s, as in the VGG Image Annotator, VIA 2 (Dutta and Zisserman
+2019, https://www.robots.ox.ac.uk/~vgg/software/via/). What its page reads is read here, what it
+writes is written byte for byte. A box is (x, y, width, height) in pixels from the top left edge of
+the picture: x=5, width=6 covers the columns 5..10.
 """
 
 import csv
-import difflib
 import io
-import json
 import math
 import re
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from os import PathLike
 from pathlib import Path
 from reprlib import repr as short
 from typing import NamedTuple
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
-import scipy  # scipy.optimize is loaded where it is used: half a second
 
-from helpers.files import read_text, write_text
+from helpers.files import member, parse, read_text, to_json, write_text
 
 HEADER = (
     "filename,file_size,file_attributes,region_count,region_id,"
@@ -131,40 +127,6 @@ def reading(path, kind):
         raise AnnotationError(Finding(Path(path).name, None, problem, fix)) from error
 
 
-def parse(text) -> dict:
-    """The JSON object that a text holds."""
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
-
-
-def member(entry, name, kind, default=None):
-    """entry[name] of a JSON object; ValueError if it is missing or of another kind."""
-    value = entry.get(name, default) if isinstance(entry, dict) else None
-    if not isinstance(value, kind):
-        raise ValueError(f"{name!r} is missing or of the wrong kind")
-    return value
-
-
-def to_json(value) -> str:
-    """JSON as JavaScript writes it for VIA: compact, and 12.0 as 12.
-
-    Raises ValueError for NaN and infinity.
-    """
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def read_via(path) -> list[Picture]:
     """Read what VIA 1 and 2 export: CSV, annotation JSON, project JSON, told apart by content.
 
@@ -174,13 +136,13 @@ def read_via(path) -> list[Picture]:
 
     Raises AnnotationError with every finding, one per cause, FileNotFoundError for a missing file.
     """
-    pictures, findings = _read(path)
+    pictures, findings = read_with_findings(path)
     if findings:
         raise AnnotationError(*findings)
     return pictures
 
 
-def _read(path):
+def read_with_findings(path):
     """(pictures, findings); raises AnnotationError where nothing can be read."""
     with reading(path, "VIA file"):
         name, text = Path(path).name, read_text(path)
@@ -380,12 +342,12 @@ def bounding_box(shape) -> tuple:
 
     Raises ValueError for an unknown shape or a coordinate that is no finite number.
     """
-    if problem := _shape_problem(shape):
+    if problem := shape_problem(shape):
         raise ValueError(": ".join(problem))
-    return _box(shape)
+    return box_of(shape)
 
 
-def _box(shape):
+def box_of(shape):
     kind = shape["name"]
     if kind == "rect":
         return tuple(shape[k] for k in SHAPES["rect"])
@@ -428,7 +390,7 @@ def rescale(pictures, factor) -> list[Picture]:
 
     Raises ValueError for a factor that is no number above 0.
     """
-    if not _number(factor) or factor <= 0:
+    if not is_number(factor) or factor <= 0:
         raise ValueError(f"factor = {factor!r}: a number above 0 is needed.")
 
     def scaled(key, value):
@@ -444,40 +406,7 @@ def rescale(pictures, factor) -> list[Picture]:
     return [replace(p, regions=[region(r) for r in p.regions]) for p in pictures]
 
 
-def masks(pictures, size) -> np.ndarray:
-    """One mask per picture, true for pixels whose centre lies in a box: bool (n, height, width).
-
-    `size` is (width, height) in pixels. Raises ValueError for a broken shape.
-    """
-    xs, ys = np.arange(size[0]) + 0.5, np.arange(size[1])[:, None] + 0.5
-    result = np.zeros((len(pictures), size[1], size[0]), bool)
-    for mask, picture in zip(result, pictures):
-        for x, y, w, h in boxes([picture]):
-            mask |= (xs >= x) & (xs < x + w) & (ys >= y) & (ys < y + h)
-    return result
-
-
-def iou(boxes_a, boxes_b) -> np.ndarray:
-    """Intersection over union of every pair: boxes (n, 4) and (m, 4) give float64 (n, m).
-
-    Boxes are x, y, width, height in one unit; two boxes without area have IoU 0. Raises ValueError
-    for another shape, NaN, infinity or a negative width or height.
-    """
-    a, b = (np.asarray(v, float) for v in (boxes_a, boxes_b))
-    for v in (a, b):
-        if v.size and (v.shape[1:] != (4,) or not np.isfinite(v).all() or v[:, 2:].min() < 0):
-            raise ValueError(
-                f"boxes {v.shape} must be (n, 4), without NaN, infinity or negative width, height."
-            )
-    a, b = a.reshape(-1, 4), b.reshape(-1, 4)  # [] is (0,)
-    low = np.maximum(a[:, None, :2], b[:, :2])
-    high = np.minimum((a[:, :2] + a[:, 2:])[:, None], b[:, :2] + b[:, 2:])
-    inter = np.clip(high - low, 0, None).prod(2)
-    union = a[:, 2:].prod(1)[:, None] + b[:, 2:].prod(1) - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-
-
-def _listed(source):
+def as_pictures(source):
     """Pictures as a list, whatever they came in."""
     pictures = list(source) if isinstance(source, Iterable) else [source]
     if isinstance(source, str) or not all(isinstance(p, Picture) for p in pictures):
@@ -485,143 +414,17 @@ def _listed(source):
     return pictures
 
 
-def check(source, schema=None, sizes=None) -> list[Finding]:
-    """Every problem of a VIA file or of pictures, in one pass, each cause once.
-
-    Args:
-        source: path of the file, or a list of Picture.
-        schema: see `read_schema`; None skips the attributes.
-        sizes: {file name: (width, height)} in pixels; None skips names and borders.
-
-    Returns:
-        Findings, empty if all is well.
-
-    Raises FileNotFoundError, and ValueError for pictures, a `schema` or `sizes` that are none.
-    """
-    if schema and not isinstance(schema, dict):
-        raise ValueError(f"schema is {short(schema)}, not what read_schema returns.")
-    for name, size in (sizes or {}).items():
-        if np.shape(size) != (2,) or not all(_number(v) and v > 0 for v in size):
-            raise ValueError(f"{name!r} has size {size!r}: give (width, height), both positive")
-    borders = sizes or {}
-    try:
-        is_path = isinstance(source, str | PathLike)
-        pictures, findings = _read(source) if is_path else (_listed(source), [])
-    except AnnotationError as error:
-        return error.findings
-    if (factor := enlargement(pictures, borders)) > 1:
-        problem = f"boxes reach up to {factor} times beyond their pictures, as in enlarged copies"
-        fix = f"divide by their scale, say, via.rescale(pictures, 1 / {factor})"
-        findings.append(Finding(pictures[0].filename, None, problem, fix))
-        borders = {}
-    seen = {}
-    for p in pictures:
-        if sizes is not None and p.filename not in sizes:
-            fix = "correct the name, or add the picture"
-            findings.append(Finding(p.filename, p.row, "no picture of this name", fix))
-        found = _picture_problems(p, schema, borders.get(p.filename))
-        findings += [Finding(p.filename, *one) for one in found]
-        if (first := seen.setdefault(p.filename, p)) is not p:
-            fix = f"merge it with row {first.row}"
-            findings.append(Finding(p.filename, p.row, "picture listed twice", fix))
-    return one_per_cause(findings)
-
-
-def _picture_problems(p, schema, size):
-    """Yield (row, problem, fix)."""
-    if re.search("[,\r\n]", p.filename):
-        yield p.row, "comma or line break in the file name breaks VIA's CSV", "rename the file"
-    if not re.fullmatch("-1|[0-9]+", str(p.size)):
-        yield p.row, f"file size {short(p.size)} is no number of bytes", "correct it, or write -1"
-    if schema:
-        yield from ((p.row, *f) for f in _value_problems(p.file_attributes, schema["file"]))
-    seen = {}
-    for r in p.regions:
-        if found := _shape_problem(r.shape, size):
-            yield r.row, *found
-        if (first := seen.setdefault(str(r.shape), r)) is not r:
-            yield r.row, f"same region as in row {first.row}", "delete one of them"
-        if schema:
-            yield from ((r.row, *f) for f in _value_problems(r.attributes, schema["region"]))
-
-
-def enlargement(pictures, sizes) -> int:
-    """How many times larger than the pictures of `sizes` the annotated copies seem to have been.
-
-    The smallest whole factor that holds all boxes, if most boxes reach beyond their pictures; the
-    true factor can be larger. 1 where the boxes fit, but for a few.
-    """
-    reaches = []  # the farthest edge of a box, in widths or heights of its picture
-    for p in [p for p in pictures if p.filename in sizes]:
-        width, height = sizes[p.filename]
-        found = [_box(r.shape) for r in p.regions if not _shape_problem(r.shape)]
-        # a pixel of grace, for VIA draws as much over the border
-        reaches += [max((x + w - 1) / width, (y + h - 1) / height) for x, y, w, h in found]
-    farthest, beyond = max(reaches, default=0), sum(reach > 1 for reach in reaches)
-    # sizes given as (height, width) by mistake explain 16 / 9
-    return math.ceil(farthest) if farthest > 1.8 and 2 * beyond > len(reaches) else 1
-
-
-def tidy(pictures, sizes=None, pixels=1) -> tuple[list[Picture], list[Finding]]:
-    """The pictures without the small blemishes of other people's files, and what was changed.
-
-    White space at the ends of attribute values goes. A rect, polygon, polyline or point that
-    reaches up to `pixels` over the border of its picture is cut there (VIA writes x = -0.06 after
-    a drag one screen pixel too long); the rest is left for `check` to find. `sizes` is {file name:
-    (width, height)} in pixels; None cuts nothing.
-    """
-    result, changes = [], []
-    for p in pictures:
-        regions, size = [], (sizes or {}).get(p.filename)
-        for r in p.regions:
-            values = {k: v.strip() if isinstance(v, str) else v for k, v in r.attributes.items()}
-            shape = _cut(r.shape, size, pixels) if size else r.shape
-            changes += [
-                Finding(p.filename, r.row, f"{k} {short(old)} had white space at its ends", "done")
-                for k, old in r.attributes.items()
-                if old != values[k]
-            ]
-            if shape is not r.shape:
-                far = f"{_overhang(r.shape, size):.2g} pixels"
-                problem = f"{shape['name']} reached {far} over the border"
-                changes.append(Finding(p.filename, r.row, problem, "done, cut there"))
-            regions.append(replace(r, shape=shape, attributes=values))
-        result.append(replace(p, regions=regions))
-    return result, one_per_cause(changes)
-
-
-def _overhang(shape, size):
+def overhang(shape, size):
     """How many pixels a shape reaches beyond a picture of `size` (width, height)."""
-    x, y, w, h = _box(shape)
+    x, y, w, h = box_of(shape)
     return max(-x, -y, x + w - size[0], y + h - size[1])
 
 
-def _cut(shape, size, pixels):
-    """The shape, or a copy that ends at the border where it reached a little beyond."""
-    if _shape_problem(shape) or not 0 < _overhang(shape, size) <= pixels:
-        return shape
-
-    def into(values, limit):
-        return [round(min(max(v, 0), limit), 3) for v in values]
-
-    (x, y, w, h), (width, height) = _box(shape), size
-    (left, right), (top, bottom) = into((x, x + w), width), into((y, y + h), height)
-    if shape["name"] == "rect" and left < right and top < bottom:
-        sides = left, top, round(right - left, 3), round(bottom - top, 3)
-        return {**shape, **dict(zip(SHAPES["rect"], sides))}
-    if shape["name"] == "point":
-        return {**shape, "cx": left, "cy": top}
-    if "poly" in shape["name"]:
-        xs, ys = shape["all_points_x"], shape["all_points_y"]
-        return {**shape, "all_points_x": into(xs, width), "all_points_y": into(ys, height)}
-    return shape  # wholly outside; or a circle or ellipse, which cut is none
-
-
-def _number(value):
+def is_number(value):
     return isinstance(value, (int, float, np.number)) and abs(value) < 1e9  # false for NaN
 
 
-def _shape_problem(shape, size=None):
+def shape_problem(shape, size=None):
     """(problem, fix) of a shape in a picture of `size`, or None."""
     again = "draw the region again"
     kind = shape.get("name")
@@ -630,14 +433,14 @@ def _shape_problem(shape, size=None):
     for key in [*SHAPES[kind], *({"theta"} & shape.keys())]:
         value = shape.get(key)
         values = value if "poly" in kind else [value]
-        if not isinstance(values, list | tuple) or not values or not all(map(_number, values)):
+        if not isinstance(values, list | tuple) or not values or not all(map(is_number, values)):
             return f"{key} is {short(value)}, not finite numbers", again
         if key in ("width", "height", "r", "rx", "ry") and value < 0:
             return f"{key} is negative ({value})", again
     if "poly" in kind and len(shape["all_points_x"]) != len(shape["all_points_y"]):
         return "all_points_x and all_points_y differ in length", again
-    if size and (far := _overhang(shape, size)) > TOLERANCE:
-        x, y, w, h = _box(shape)
+    if size and (far := overhang(shape, size)) > TOLERANCE:
+        x, y, w, h = box_of(shape)
         box = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g}"
         outside = f"{box} reaches outside the picture ({size[0]} x {size[1]})"
         or_cut = ", or cut it by via.tidy" if far <= 1 else ""
@@ -645,91 +448,6 @@ def _shape_problem(shape, size=None):
     return None
 
 
-def _value_problems(values, specs):
-    """Yield (problem, fix) for attribute values against the specifications of a schema."""
-    for name in values:
-        if name not in specs:
-            yield f"attribute {short(name)} is not in the schema", "remove or rename it"
-    for name, spec in specs.items():
-        value, options = values.get(name), spec.get("options", {})
-        listed = f"choose from {', '.join(options)}"
-        if spec["type"] == "text":
-            if not isinstance(value, str | None):
-                yield f"{name} is {short(value)}, not text", "write text"
-        elif value is None or value == "":
-            yield f"{name} is missing", listed
-        elif spec["type"] == "checkbox" and not isinstance(value, dict):
-            yield f"{name} is {short(value)}, not a checkbox", 'write {"option": true}, or {}'
-        else:
-            for tick in ticks(value) if spec["type"] == "checkbox" else [value]:
-                if not isinstance(tick, str) or tick not in options:
-                    near = difflib.get_close_matches(str(tick)[:99].strip().lower(), options, 1)
-                    fix = f"write {near[0]!r}" if near else listed
-                    yield f"{name} {short(tick)} is no option", fix
-
-
 def ticks(checkbox) -> list[str]:
     """The options that are ticked, in alphabetical order."""
     return sorted(option for option, on in checkbox.items() if on)
-
-
-def category(value) -> str:
-    """An attribute's value as one text: a checkbox by its ticks, a missing value as ""."""
-    if isinstance(value, dict):
-        return "+".join(ticks(value))
-    return "" if value is None else str(value)
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Two annotators compared; attributes over the matched pairs, NaN where there are none."""
-
-    pairs: list  # (file name, Region of a, Region of b, IoU)
-    only_a: list  # (file name, Region) without a partner
-    only_b: list
-    mean_iou: float
-    same: dict  # attribute -> share of pairs with equal values
-    kappa: dict  # attribute -> Cohen's kappa
-
-
-def compare(a, b, gate=0.5) -> Agreement:
-    """Compare two annotators, lists of Picture, by file name.
-
-    Boxes of a picture are matched one to one for the largest sum of IoU (Hungarian method, Kuhn
-    1955), pairs below `gate` never: a point has no area, and so no partner. A checkbox counts as
-    the set of its ticks, a missing value as unticked. Raises ValueError for a broken shape, or for
-    anything but pictures.
-    """
-    sides = {}
-    for side, pictures in enumerate((_listed(a), _listed(b))):
-        for p in pictures:
-            sides.setdefault(p.filename, ([], []))[side].extend(p.regions)
-    pairs, only_a, only_b = [], [], []
-    for name, (of_a, of_b) in sides.items():
-        overlap = iou(*([bounding_box(r.shape) for r in side] for side in (of_a, of_b)))
-        overlap[overlap < gate] = 0  # or such a pair could push out a good one
-        matched = zip(*scipy.optimize.linear_sum_assignment(-overlap))
-        matched = [(i, j) for i, j in matched if overlap[i, j]]
-        pairs += [(name, of_a[i], of_b[j], float(overlap[i, j])) for i, j in matched]
-        used_a, used_b = {i for i, _ in matched}, {j for _, j in matched}
-        only_a += [(name, r) for i, r in enumerate(of_a) if i not in used_a]
-        only_b += [(name, r) for j, r in enumerate(of_b) if j not in used_b]
-    same, kappa = {}, {}
-    for name in dict.fromkeys(n for _, r, s, _ in pairs for n in [*r.attributes, *s.attributes]):
-        u, v = ([category(pair[k].attributes.get(name)) for pair in pairs] for k in (1, 2))
-        same[name], kappa[name] = float(np.mean(np.equal(u, v))), cohen_kappa(u, v)
-    mean_iou = float(np.mean([pair[3] for pair in pairs])) if pairs else math.nan
-    return Agreement(pairs, only_a, only_b, mean_iou, same, kappa)
-
-
-def cohen_kappa(a, b) -> float:
-    """Cohen's kappa of two equally long lists of labels (Cohen 1960, 10.1177/001316446002000104).
-
-    NaN where it is undefined: for empty lists, or one constant label on both sides. Raises
-    ValueError for lists that are not equally long.
-    """
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} and {len(b)} labels: the lists must be equally long.")
-    a, b = np.asarray(a, str), np.asarray(b, str)
-    chance = sum(np.mean(a == c) * np.mean(b == c) for c in {*a, *b})
-    return float((np.mean(a == b) - chance) / (1 - chance)) if len(a) and chance < 1 else math.nan

@@ -19,12 +19,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import scipy
 
-from helpers import plots, settings
-from helpers.annotation import via
+from helpers import files, plots
+from helpers.annotation import agreement, via
 from helpers.explanation.gradcam import GradCAM, check_values, normalise, overlay, upsample
 from helpers.files import ROOT
 from helpers.training import data, runs
-from helpers.training.resnet import PIXEL_MEAN
+from helpers.training.data import PIXEL_MEAN
 
 MEAN_COLOR = tuple(255 * mean for mean in PIXEL_MEAN)  # the course's network sees it as zero
 
@@ -48,7 +48,7 @@ def runs_to_judge(dataset: data.Dataset, folder="") -> list[runs.Run]:
         )
         return [found]
     names = ("synthetic/quick",) if dataset.synthetic else ("course", "modern")
-    return [runs.open_run(settings.RECORDED / name) for name in names]
+    return [runs.open_run(files.RECORDED / name) for name in names]
 
 
 def boxed(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ def boxed(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     else:
         pictures = via.read_via(ROOT / "images/annotations/via_export_csv.csv")
         indices = np.array([dataset.test_index(picture.filename) for picture in pictures])
-    return indices, via.masks(pictures, (32, 32))
+    return indices, agreement.masks(pictures, (32, 32))
 
 
 def show(images, names, maps: dict, boxes: dict | None = None, heading="", size: float = 1.2):
@@ -241,7 +241,7 @@ def compare(maps: dict, masks, baselines: dict | None = None) -> list[Row]:
 
     Args:
         maps: {name: (N, H, W)}, not negative, any unit, upsampled to the pixels of the pictures.
-        masks: bool (N, H, W), true inside the boxes; see `via.masks`.
+        masks: bool (N, H, W), true inside the boxes; see `agreement.masks`.
         baselines: maps that have seen no picture, in the same form; by default a uniform map and
             `gaussian`.
 

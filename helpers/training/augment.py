@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from helpers.training import devices
-from helpers.training.resnet import PIXEL_MEAN
+from helpers.training.data import PIXEL_MEAN
 
 
 def resampling(shift, mirror, size: int):

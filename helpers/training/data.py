@@ -23,6 +23,8 @@ from PIL import Image, ImageOps
 from helpers.files import abandoned, replacing
 
 CLASS_NAMES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+# Mean of CIFAR-10's training pictures per channel, as a share of 255.
+PIXEL_MEAN = (0.4914, 0.4822, 0.4465)
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"  # where Keras looks
 ARCHIVE_BYTES = 170_498_071
 ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import scipy  # scipy.stats is loaded where it is used: a second
 
-from helpers.settings import RECORDED
+from helpers.files import RECORDED
 from helpers.training.recipes import RECIPES
 from helpers.training.runs import Run, open_run, read_log
 

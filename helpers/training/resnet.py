@@ -3,8 +3,7 @@
 import keras
 from keras import layers
 
-# Mean of CIFAR-10's training pictures per channel, as a share of 255.
-PIXEL_MEAN = (0.4914, 0.4822, 0.4465)
+from helpers.training.data import PIXEL_MEAN
 
 
 def resnet_v2(

@@ -22,9 +22,8 @@ import numpy as np
 from IPython import get_ipython
 from IPython.display import display
 
-from helpers import plots
+from helpers import environment, plots
 from helpers.files import abandoned, replacing
-from helpers.settings import environment
 from helpers.training import devices, optimizers
 from helpers.training.augment import Augment
 from helpers.training.data import Dataset
@@ -191,7 +190,7 @@ def train(
             f"{len(log)} or more, or choose another run folder."
         )
 
-    show, machine = _live_line(), environment()
+    show, machine = _live_line(), environment.describe()
     for i, row in enumerate(log):
         print(epoch_line(row, log[:i], epochs, identity["recipe"]))
     if log and len(log) < epochs:

@@ -13,6 +13,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from helpers.annotation import agreement, checks  # noqa: E402
 from helpers.annotation import exports as ex  # noqa: E402
 from helpers.annotation import via as an  # noqa: E402
 
@@ -64,10 +65,10 @@ def measure(n):
             "read CSV": lambda: an.read_via(f / "v.csv"),
             "write JSON": lambda: an.write_via_json(pictures, f / "v.json"),
             "read JSON": lambda: an.read_via(f / "v.json"),
-            "check": lambda: an.check(pictures, SCHEMA, sizes),
-            "check, all wrong": lambda: an.check(pictures, SCHEMA, tiny),
-            "tidy": lambda: an.tidy(pictures, sizes),
-            "compare": lambda: an.compare(pictures, pictures),
+            "check": lambda: checks.check(pictures, SCHEMA, sizes),
+            "check, all wrong": lambda: checks.check(pictures, SCHEMA, tiny),
+            "tidy": lambda: checks.tidy(pictures, sizes),
+            "compare": lambda: agreement.compare(pictures, pictures),
             "write COCO": lambda: ex.write_coco(pictures, f / "c", sizes, classes),
             "read COCO": lambda: ex.read_coco(f / "c"),
             "write YOLO": lambda: ex.write_yolo(pictures, f / "y", sizes, classes),

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from helpers import settings
+from helpers import environment
 from helpers.training import data, devices, resnet, trainer
 from helpers.training.recipes import COURSE
 
@@ -230,7 +230,7 @@ def tell_steps(recipe, precision, steps, rounds):
 def tell_augmentation(recipe, batches, rounds):
     """Table 2: augmentation alone, batch after batch, nothing trained."""
     layer, pixels = trainer_of(recipe, "float32").augment, tf.constant(first(128).x_train)
-    compiled = bool(settings.gpu_names())  # as Keras decides in fit
+    compiled = bool(environment.gpu_names())  # as Keras decides in fit
     augment = tf.function(
         lambda: layer(pixels, training=True), jit_compile=compiled, autograph=False
     )
@@ -265,7 +265,7 @@ def multiply_adds(network):
 
 def arithmetic_rate(precision):
     """Multiply-adds per second of a square matrix product in the same precision; best of five."""
-    size, products = (4096, 50) if settings.gpu_names() else (2048, 2)
+    size, products = (4096, 50) if environment.gpu_names() else (2048, 2)
     noise = np.random.default_rng(0).normal(0, size**-0.5, (size, size))
     matrix = tf.cast(tf.constant(noise, "float32"), precision)
 
@@ -305,7 +305,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     logging.getLogger("tensorflow").setLevel("ERROR")  # a new graph per contestant is meant
-    print(", ".join(settings.environment().values()))
+    print(", ".join(environment.describe().values()))
     tell_steps(COURSE, options.precision, options.steps, options.rounds)
     tell_augmentation(COURSE, options.steps, options.rounds)
     tell_growth(COURSE, options.precision, options.steps // 3, options.rounds)

@@ -1,0 +1,104 @@
+"""How well two sets of annotations agree: IoU, matched boxes, Cohen's kappa."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy  # scipy.optimize is loaded where it is used: half a second
+
+from helpers.annotation.via import as_pictures, bounding_box, boxes, ticks
+
+
+def masks(pictures, size) -> np.ndarray:
+    """One mask per picture, true for pixels whose centre lies in a box: bool (n, height, width).
+
+    `size` is (width, height) in pixels. Raises ValueError for a broken shape.
+    """
+    xs, ys = np.arange(size[0]) + 0.5, np.arange(size[1])[:, None] + 0.5
+    result = np.zeros((len(pictures), size[1], size[0]), bool)
+    for mask, picture in zip(result, pictures):
+        for x, y, w, h in boxes([picture]):
+            mask |= (xs >= x) & (xs < x + w) & (ys >= y) & (ys < y + h)
+    return result
+
+
+def iou(boxes_a, boxes_b) -> np.ndarray:
+    """Intersection over union of every pair: boxes (n, 4) and (m, 4) give float64 (n, m).
+
+    Boxes are x, y, width, height in one unit; two boxes without area have IoU 0. Raises ValueError
+    for another shape, NaN, infinity or a negative width or height.
+    """
+    a, b = (np.asarray(v, float) for v in (boxes_a, boxes_b))
+    for v in (a, b):
+        if v.size and (v.shape[1:] != (4,) or not np.isfinite(v).all() or v[:, 2:].min() < 0):
+            raise ValueError(
+                f"boxes {v.shape} must be (n, 4), without NaN, infinity or negative width, height."
+            )
+    a, b = a.reshape(-1, 4), b.reshape(-1, 4)  # [] is (0,)
+    low = np.maximum(a[:, None, :2], b[:, :2])
+    high = np.minimum((a[:, :2] + a[:, 2:])[:, None], b[:, :2] + b[:, 2:])
+    inter = np.clip(high - low, 0, None).prod(2)
+    union = a[:, 2:].prod(1)[:, None] + b[:, 2:].prod(1) - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def category(value) -> str:
+    """An attribute's value as one text: a checkbox by its ticks, a missing value as ""."""
+    if isinstance(value, dict):
+        return "+".join(ticks(value))
+    return "" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two annotators compared; attributes over the matched pairs, NaN where there are none."""
+
+    pairs: list  # (file name, Region of a, Region of b, IoU)
+    only_a: list  # (file name, Region) without a partner
+    only_b: list
+    mean_iou: float
+    same: dict  # attribute -> share of pairs with equal values
+    kappa: dict  # attribute -> Cohen's kappa
+
+
+def compare(a, b, gate=0.5) -> Agreement:
+    """Compare two annotators, lists of Picture, by file name.
+
+    Boxes of a picture are matched one to one for the largest sum of IoU (Hungarian method, Kuhn
+    1955), pairs below `gate` never: a point has no area, and so no partner. A checkbox counts as
+    the set of its ticks, a missing value as unticked. Raises ValueError for a broken shape, or for
+    anything but pictures.
+    """
+    sides = {}
+    for side, pictures in enumerate((as_pictures(a), as_pictures(b))):
+        for p in pictures:
+            sides.setdefault(p.filename, ([], []))[side].extend(p.regions)
+    pairs, only_a, only_b = [], [], []
+    for name, (of_a, of_b) in sides.items():
+        overlap = iou(*([bounding_box(r.shape) for r in side] for side in (of_a, of_b)))
+        overlap[overlap < gate] = 0  # or such a pair could push out a good one
+        matched = zip(*scipy.optimize.linear_sum_assignment(-overlap))
+        matched = [(i, j) for i, j in matched if overlap[i, j]]
+        pairs += [(name, of_a[i], of_b[j], float(overlap[i, j])) for i, j in matched]
+        used_a, used_b = {i for i, _ in matched}, {j for _, j in matched}
+        only_a += [(name, r) for i, r in enumerate(of_a) if i not in used_a]
+        only_b += [(name, r) for j, r in enumerate(of_b) if j not in used_b]
+    same, kappa = {}, {}
+    for name in dict.fromkeys(n for _, r, s, _ in pairs for n in [*r.attributes, *s.attributes]):
+        u, v = ([category(pair[k].attributes.get(name)) for pair in pairs] for k in (1, 2))
+        same[name], kappa[name] = float(np.mean(np.equal(u, v))), cohen_kappa(u, v)
+    mean_iou = float(np.mean([pair[3] for pair in pairs])) if pairs else math.nan
+    return Agreement(pairs, only_a, only_b, mean_iou, same, kappa)
+
+
+def cohen_kappa(a, b) -> float:
+    """Cohen's kappa of two equally long lists of labels (Cohen 1960, 10.1177/001316446002000104).
+
+    NaN where it is undefined: for empty lists, or one constant label on both sides. Raises
+    ValueError for lists that are not equally long.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} labels: the lists must be equally long.")
+    a, b = np.asarray(a, str), np.asarray(b, str)
+    chance = sum(np.mean(a == c) * np.mean(b == c) for c in {*a, *b})
+    return float((np.mean(a == b) - chance) / (1 - chance)) if len(a) and chance < 1 else math.nan
