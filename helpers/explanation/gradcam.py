@@ -1,11 +1,7 @@
-"""Where a network holds evidence for a class, for Assignment4B and 4C: Grad-CAM and its relatives.
+"""Grad-CAM and five relatives. This file imports no other: copy it into your own Keras project."""
 
-Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), Grad-CAM++ (Chattopadhay et al. 2018, arXiv
-1710.11063), HiResCAM (Draelos and Carin 2020, arXiv 2011.08891), LayerCAM (Jiang et al. 2021,
-doi 10.1109/TIP.2021.3089943), XGrad-CAM (Fu et al. 2020, arXiv 2008.02312), Eigen-CAM (Muhammad and
-Yeasin 2020, arXiv 2008.00299). Score-CAM and Ablation-CAM are left out: they cost a prediction per
-channel, 256 at this course's `features`, where these take one.
-"""
+import re
+from functools import partial
 
 import cv2
 import keras
@@ -13,34 +9,31 @@ import numpy as np
 import tensorflow as tf
 
 
-# Feature maps A and the score's gradient G at them, both (n, h, w, K), to maps (n, h, w).
-def _gradcam(A, G):
-    return tf.einsum("nhwk,nk->nhw", A, tf.reduce_mean(G, axis=(1, 2)))
-
-
+# Feature maps A and the logit's gradient G at them, both (n, h, w, K), to maps (n, h, w).
 def _gradcam_plus_plus(A, G):
-    # The paper's derivatives of exp(score) are exp(score) times G, G^2, G^3; alpha is
+    # The paper's derivatives of exp(y) are exp(y) times G, G^2, G^3. So its alpha is
     # G^2 / (2 G^2 + sum(A) G^3), here with G^2 cancelled.
-    alpha = tf.math.divide_no_nan(1.0, 2 + tf.reduce_sum(A, axis=(1, 2), keepdims=True) * G)
+    total = tf.reduce_sum(A, axis=(1, 2), keepdims=True)  # (n, 1, 1, K)
+    alpha = tf.math.divide_no_nan(1.0, 2 + total * G)  # (n, h, w, K)
     return tf.einsum("nhwk,nk->nhw", A, tf.reduce_sum(alpha * tf.nn.relu(G), axis=(1, 2)))
 
 
 def _xgradcam(A, G):
-    total = tf.reduce_sum(A, axis=(1, 2))
-    weights = tf.math.divide_no_nan(tf.reduce_sum(A * G, axis=(1, 2)), total)
+    weights = tf.math.divide_no_nan(tf.reduce_sum(A * G, (1, 2)), tf.reduce_sum(A, (1, 2)))
     return tf.einsum("nhwk,nk->nhw", A, weights)
 
 
 def _eigencam(A, G):
     n, h, w, K = tf.unstack(tf.shape(A))
     places = tf.reshape(A, (n, h * w, K))
-    lengths, directions, _ = tf.linalg.svd(places)  # A v = s u
-    heat = tf.reshape(lengths[:, :1] * directions[..., 0], (n, h, w))
-    return heat * tf.sign(tf.reduce_sum(heat, axis=(1, 2), keepdims=True))
+    lengths, left, _ = tf.linalg.svd(places - tf.reduce_mean(places, axis=1, keepdims=True))
+    heat = lengths[:, :1] * left[..., 0]  # first principal component of the places, (n, h * w)
+    sign = tf.sign(tf.reduce_sum(heat * tf.reduce_sum(places, axis=2), axis=1, keepdims=True))
+    return tf.reshape(sign * heat, (n, h, w))
 
 
 METHODS = {
-    "gradcam": _gradcam,
+    "gradcam": lambda A, G: tf.einsum("nhwk,nk->nhw", A, tf.reduce_mean(G, axis=(1, 2))),
     "gradcam++": _gradcam_plus_plus,
     "hirescam": lambda A, G: tf.reduce_sum(A * G, axis=-1),
     "layercam": lambda A, G: tf.reduce_sum(A * tf.nn.relu(G), axis=-1),
@@ -48,415 +41,180 @@ METHODS = {
     "eigencam": _eigencam,
 }
 
-# TensorFlow's operations on maps of one size that give maps of another.
-_RESIZING = {
-    "AvgPool", "BatchToSpaceND", "ConcatV2", "Conv2D", "Conv2DBackpropInput", "DepthToSpace",
-    "DepthwiseConv2dNative", "GatherV2", "MaxPool", "MirrorPad", "Pad", "PadV2", "ResizeBicubic",
-    "ResizeBilinear", "ResizeNearestNeighbor", "ScaleAndTranslate", "Slice", "SpaceToBatchND",
-    "SpaceToDepth", "StridedSlice",
-}  # fmt: skip
-# What a head may do with places in a row: order them anew, leave some out, or pool them.
-_POOLING_IN_A_ROW = {
-    "Cast", "ExpandDims", "Identity", "Max", "Mean", "Min", "Reshape", "Squeeze", "StridedSlice",
-    "Sum", "Transpose",
-}  # fmt: skip
-_OPAQUE = ("PartitionedCall", "While", "If", "Case", "PyFunc")
-
 
 class GradCAM:
     """Maps of where a layer holds evidence for a class; built once per model, then called.
 
     With feature maps A (h, w, K), the logit y and its gradient G = dy/dA, the map is the ReLU of
 
-    - gradcam: sum_k mean(G_k) A_k, the mean over all places;
-    - gradcam++: sum_k w_k A_k, w_k = sum over places of relu(G_k) / (2 + sum(A_k) G_k). The paper's
-      factor exp(y), one number per picture, is left out: it would bury any comparison of strength.
-      Made for a layer after a ReLU (A >= 0);
-    - hirescam: sum_k G_k A_k;
-    - layercam: sum_k relu(G_k) A_k;
-    - xgradcam: sum_k w_k A_k, w_k = sum over places of A_k G_k / sum(A_k), the gradient's mean
-      weighted by the activation. Made for A >= 0;
-    - eigencam: sum_k v_k A_k, v the first right singular vector of A as a matrix (places, K), not
-      centred. It shows what is strongest, the same for every class. The sign of v is arbitrary;
-      taken is the one whose map has a positive sum, which for A >= 0 is positive all over.
+    - gradcam: sum_k mean(G_k) A_k, the mean over all places (Selvaraju et al., arXiv 1610.02391);
+    - gradcam++: sum_k w_k A_k, w_k = sum over places of relu(G_k) / (2 + sum(A_k) G_k), without the
+      factor exp(y), which would bury any comparison of strength (Chattopadhay, arXiv 1710.11063);
+    - hirescam: sum_k G_k A_k (Draelos and Carin, arXiv 2011.08891);
+    - layercam: sum_k relu(G_k) A_k (Jiang et al., doi 10.1109/TIP.2021.3089943);
+    - xgradcam: sum_k w_k A_k, w_k = sum of A_k G_k / sum(A_k) (Fu et al., arXiv 2008.02312);
+    - eigencam: sum_k v_k (A_k - mean(A_k)), v the first principal direction of the places, for any
+      class the same (Muhammad and Yeasin, arXiv 2008.00299; centred, unlike theirs, as in
+      pytorch-grad-cam). Of v and -v the one is taken whose map rises with sum_k A_k.
 
-    The logit is explained, not the probability, whose gradient also depends on the other classes
-    and vanishes where the network is sure. So a softmax or sigmoid at the model's very end is left
-    out, be it a layer or a layer's activation; any other output is explained as it is. A single
-    unit, scores (N, 1), stands for two classes: 1 with its logit, 0 with the negative of it, and
-    predicted is 1 where the logit is positive, the probability above 0.5. The model stays as it is;
-    when its weights change, so do the maps.
-
-    By default explained is the last tensor before the scores that has height and width other than
-    1x1, be it a layer's output or that of an operation such as `x + y`. Pooling at the end belongs
-    to the head, global or not: as in the paper, VGG16 is explained at block5_conv3. A model that
-    goes on with a sequence, as transformers do, or joins several such tensors, needs a `layer`.
+    gradcam++ and xgradcam presume A >= 0, as after a ReLU. The logit is explained, not the
+    probability, which also depends on the other classes: a softmax or sigmoid at the very end is
+    left out. A single unit, scores (N, 1), is two classes: 1 with its logit, 0 with the negative.
 
     Args:
-        model: functional, sequential or subclassed, from pictures (N, H, W, channels), H and W
-            fixed or open, to scores (N, classes); its layers may be models; any dtype policy. One
-            without an input shape takes that of the first pictures.
-        layer: name of the layer or operation whose output (N, h, w, K) is explained, as a path like
-            "backbone/conv" where the name is not unique; of several uses, the last. An operation is
-            named as in a functional model's `operations` ("add_3"), elsewhere as TensorFlow names
-            it, after the layer around it ("block/Relu"). `self.layer` says what was taken.
+        model: Functional or Sequential, from pictures (N, H, W, channels) to scores (N, classes).
+        layer: name of the layer to explain, its output (N, h, w, K); inside an inner model a path,
+            "resnet50/conv4_block6_out", or its end. By default the last with more than one place
+            that every path to the scores leads through, except pooling, padding and casts, see
+            `self.layer`. Where a sequence or a subclassed layer follows, none can be told.
         method: one of METHODS.
 
-    Raises:
-        ValueError: no such method; no such layer, or it has no height and width or no influence on
-            the scores; none named where it cannot be known; a model of another form, or with
-            channels first.
+    Raises ValueError for an unknown method or layer, or a model of another form.
     """
 
     def __init__(self, model: keras.Model, layer: str | None = None, method: str = "gradcam"):
         if method not in METHODS:
             raise ValueError(f"No method '{method}'; there are: {', '.join(METHODS)}.")
-        if not isinstance(model, keras.Model):
-            kind = type(model).__name__
-            raise ValueError(f"model is a {kind}, no Keras model; Run.network gives a run's.")
         if keras.backend.backend() != "tensorflow":
             raise ValueError("GradCAM needs Keras on TensorFlow: KERAS_BACKEND=tensorflow.")
-        self.layer, self.method, self._model = layer, method, model
-        self._picture_shape = None
-        if inputs := getattr(model, "inputs", None):
-            if len(inputs) != 1 or len(inputs[0].shape) != 4:
-                raise ValueError(f"The model must take pictures (N, H, W, K), not {_text(inputs)}.")
-            self._trace(inputs[0].shape[1:])
+        if not (graph := _graph(model)):
+            raise ValueError(
+                f"{type(model).__name__} has no graph. Sequential: model.build((None, H, W, K)). A "
+                "subclassed model: x = keras.Input((H, W, K)), then keras.Model(x, model.call(x))."
+            )
+        shapes = [x.shape for x in (*graph.inputs, *graph.outputs)]
+        if [len(shape) for shape in shapes] != [4, 2]:
+            raise ValueError(
+                f"{shapes} are not pictures (N, H, W, K) and scores (N, classes). One of several "
+                "outputs is chosen by GradCAM(keras.Model(model.inputs, model.outputs[0]))."
+            )
+        self.layer, self.method, self._graph = layer, method, graph
+        pictures = tf.TensorSpec((None, *shapes[0][1:]), tf.float32)
+        indices = tf.TensorSpec((None,), tf.int32)
+        traced = tf.function(self._maps, [pictures, indices, indices], autograph=False)
+        self._shape, self._compiled = pictures.shape, traced.get_concrete_function()  # for any N
 
     def __call__(self, images, class_indices=None, against=None, batch_size: int = 256):
-        """Explain pictures.
+        """Explain pictures (N, H, W, channels), numbers as the model takes them: float32 (N, h, w).
 
-        Args:
-            images: real numbers (N, H, W, channels), as the model takes them; for the course's
-                network raw pixels, 0 to 255.
-            class_indices: the class to explain, integer (N,) or one for all; by default the
-                predicted one.
-            against: explain "that class rather than this one", the difference of their two logits
-                (of a single unit: twice its logit); integer (N,) or one for all.
-            batch_size: pictures per step; memory grows with it, not with N.
+        Explained is class_indices, integer (N,) or one for all, by default the class predicted;
+        against is of the same form and asks for "that class rather than this one", the difference
+        of their logits. Memory grows with batch_size, the pictures per step, not with N.
 
-        Returns:
-            float32 (N, h, w), not negative, not rescaled; in units of the logit per feature place
-            (gradcam++: of no unit; eigencam: in those of the features). Zeros where nothing speaks
-            for the class; (0, h, w) for no pictures.
-
-        Raises:
-            ValueError: pictures, class indices or a batch size of another form; indices out of
-                range; NaN or infinity in the pictures, in the weights or on the way.
+        The maps are not negative and not rescaled, in units of the logit per feature place
+        (gradcam++: of no unit; eigencam: of the features); zeros where nothing speaks for a class.
+        Raises ValueError for pictures or classes of another form, and for NaN or infinity.
         """
         images = np.asarray(images)
-        if images.dtype.kind not in "biuf":
-            raise ValueError(f"images are {images.dtype}; real numbers are needed.")
-        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ValueError(f"batch_size = {batch_size!r}: a whole number from 1 on is needed.")
-        shape = self._picture_shape or (None, None, None)
-        if images.ndim != 4 or any(a not in (None, b) for a, b in zip(shape, images.shape[1:])):
+        if not self._shape.is_compatible_with(images.shape):
             raise ValueError(
-                f"images have the shape {images.shape}, the model wants {(None, *shape)}, None for "
-                "any number. One picture is images[None]; grey pictures need three channels."
+                f"images {images.shape} must be {self._shape}. One picture is images[None]; grey "
+                "ones are images[..., None], of three channels np.repeat(images[..., None], 3, -1)."
             )
-        if images.dtype.kind == "f" and not (finite := np.isfinite(images)).all():
-            first = np.argmin(finite.all(axis=(1, 2, 3)))
-            raise ValueError(f"NaN or infinity in the pictures, first in images[{first}].")
-        if self._picture_shape is None:
-            if not self._model.built:
-                self._model(keras.Input(images.shape[1:]))
-            self._trace(images.shape[1:])
         classes = self._indices("class_indices", class_indices, len(images))
         against = self._indices("against", against, len(images))
-        if not len(images):  # a blank picture tells h and w; TensorFlow's CPU kernels refuse none
-            return self(np.zeros((1, *images.shape[1:])))[:0]
-
-        maps = []
-        for start in range(0, len(images), batch_size):
-            step = slice(start, start + batch_size)
-            pixels = images[step].astype(np.float32)
-            heat, finite = self._compiled(pixels, classes[step], against[step])
-            if not np.all(finite):
-                self._explain_nan(start + np.argmin(finite))
-            maps.append(heat.numpy())
-        return np.concatenate(maps)
-
-    def _trace(self, picture_shape):
-        # One signature: one trace, whatever the batch size.
-        indices = tf.TensorSpec((None,), tf.int32)
-        compiled = tf.function(
-            self._maps, autograph=False,
-            input_signature=[tf.TensorSpec((None, *picture_shape), tf.float32), indices, indices],
-        )  # fmt: skip
-        compiled.get_concrete_function()  # finds what is wrong with model and layer
-        self._compiled, self._picture_shape = compiled, tuple(picture_shape)
+        steps = [slice(i, i + batch_size) for i in range(0, len(images), batch_size)]
+        maps = [self._compiled(np.float32(images[i]), classes[i], against[i]) for i in steps]
+        maps = np.maximum(np.concatenate(maps), 0)
+        check_values(maps)
+        return maps
 
     def _maps(self, images, classes, against):
-        """Runs once, to be traced: layer and logits are found in the graph it makes."""
-        trace = _Trace(self._model, images)
-        scores = tf.nest.flatten(trace.scores)
-        if len(scores) != 1 or scores[0].shape.rank != 2:
-            raise ValueError(f"The model must give scores (N, classes), not {_text(scores)}.")
-        self.layer, features = (
-            trace.last_map(scores[0]) if self.layer is None else trace.find(self.layer)
-        )
-        logits = tf.cast(_before_activation(scores[0]), tf.float32)
+        """Maps (n, h, w), before their ReLU, of pictures and integers (n,), -1 for none given."""
+        steps = []
+        (scores,) = _run(self._graph, images, steps)  # (n, classes)
+        self.layer, A = _find(steps, self.layer)  # (n, h, w, K)
+        end = scores.op
+        while end.type in ("Identity", "Cast", "Reshape", "Squeeze"):
+            end = end.inputs[0].op
+        logits = end.inputs[0] if end.type in ("Softmax", "LogSoftmax", "Sigmoid") else scores
+        logits = tf.cast(tf.reshape(logits, (-1, scores.shape[1])), tf.float32)
         if logits.shape[1] == 1:
             logits = tf.concat([-logits, logits], axis=1)
         self._classes = logits.shape[1]
 
-        predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
-        score = tf.gather(logits, tf.where(classes < 0, predicted, classes), batch_dims=1)
-        other = tf.gather(logits, tf.maximum(against, 0), batch_dims=1)
-        # Pictures do not mix, so the gradient of the sum is every picture's own. The way back ends
-        # at the features: the layers before them cost nothing.
-        score = tf.reduce_sum(score - tf.where(against < 0, 0.0, other))
-        (gradient,) = tf.gradients(score, features)
-        if gradient is None:
-            raise ValueError(f"The scores do not depend on the output of '{self.layer}'.")
-        height, width = trace.axes.get(features.name, (1, 2))
-        order = (0, height, width, 6 - height - width)  # to (N, h, w, K)
-        A, G = (tf.transpose(tf.cast(x, tf.float32), order) for x in (features, gradient))
-        maps = METHODS[self.method](A, G)
-        finite = tf.reduce_all(tf.math.is_finite(maps), axis=(1, 2))
-        return tf.nn.relu(maps), finite & tf.reduce_all(tf.math.is_finite(logits), axis=1)
+        classes = tf.where(classes < 0, tf.argmax(logits, axis=1, output_type=tf.int32), classes)
+        score = tf.gather(logits, classes, batch_dims=1)  # (n,)
+        score -= tf.where(against < 0, 0.0, tf.gather(logits, tf.maximum(against, 0), batch_dims=1))
+        # Pictures do not mix: the gradient of the sum is every picture's own, (n, h, w, K).
+        (G,) = tf.gradients(tf.reduce_sum(score), A)
+        return METHODS[self.method](tf.cast(A, tf.float32), tf.cast(G, tf.float32))
 
     def _indices(self, name, indices, count):
-        """int32 (count,), -1 for the default."""
         if indices is None:
             return np.full(count, -1, np.int32)
-        indices = np.asarray(indices, None if np.size(indices) else int)
-        if indices.shape not in ((), (count,)) or indices.dtype.kind not in "iu":
-            form = f"one integer per picture, ({count},), or one for all is needed"
-            raise ValueError(f"{name} is {indices.dtype} {indices.shape}; {form}.")
-        last = self._classes - 1
-        if len(wrong := indices[(indices < 0) | (indices > last)]):
-            raise ValueError(f"{name}: {wrong[0]} is out of range; there are 0 to {last}.")
-        return np.broadcast_to(indices, count).astype(np.int32)
-
-    def _explain_nan(self, picture):
-        for weight in self._model.weights:
-            if not np.isfinite(np.asarray(weight, np.float64)).all():
-                raise ValueError(f"NaN or infinity in the weights, first in '{weight.path}'.")
-        raise ValueError(
-            f"images[{picture}] leads to NaN or infinity, though it and the weights hold none: a "
-            "number overflows. Are the pixels in the model's range? 16 bits end at 65504."
-        )
+        given, last = np.asarray(indices), self._classes - 1
+        good = given.shape in ((), (count,)) and given.dtype.kind in "iu"
+        if not good or given.min() < 0 or given.max() > last:
+            raise ValueError(f"{name}: 0 to {last}, one for all or {count}, not {given!s:.99}.")
+        return np.broadcast_to(given, count).astype(np.int32)
 
 
-class _Trace:
-    """A model's graph for pictures (N, H, W, K): its scores, and where it has height and width.
+def _graph(model):
+    """Keras' own graph of a model: a Functional is one, a built Sequential has one."""
+    graph = getattr(model, "_functional", model)
+    return graph if isinstance(graph, keras.Function) else None
 
-    Layers and operations are known by the tensors they put out: their `call` is replaced for the
-    time of the run. This finds a tensor inside any kind of model, where
-    `keras.Model(model.input, layer.output)` needs a flat functional one.
+
+def _run(graph, inputs, steps, prefix=""):
+    """Run a graph and those inside it; note in steps (path, operation, sources, output) of each."""
+
+    def run(operation, *args, **kwargs):
+        path, sources = prefix + operation.name, tf.nest.flatten((args, kwargs))
+        if inner := _graph(operation):
+            sources = outputs = _run(inner, args[0], steps, f"{path}/")
+        else:
+            if getattr(operation, "_call_has_training_arg", False):
+                kwargs["training"] = False
+            outputs = tf.nest.flatten(operation(*args, **kwargs))
+        steps.extend((path, operation, sources, output) for output in outputs)
+        return outputs
+
+    given = tf.nest.flatten(inputs)
+    inputs = [tf.cast(x, wanted.dtype) for x, wanted in zip(given, graph.inputs)]
+    steps.extend((f"{prefix}input", None, [x], cast) for x, cast in zip(given, inputs))
+    return tf.nest.flatten(graph._run_through_graph(inputs, lambda layer: partial(run, layer)))
+
+
+def _find(steps, name):
+    """(path, tensor) of the layer of this name, in its last use; without a name of `_last`."""
+    maps = {path: y for path, operation, _, y in steps if operation and y.shape.rank == 4}
+    paths = [name] if name in maps else [path for path in maps if path.endswith(f"/{name}")]
+    found = [(path, maps[path]) for path in paths] if name else _last(steps)
+    if len(found) != 1:
+        choice = ", ".join(list(dict(found) or maps)[-10:])
+        raise ValueError(f"Choose layer, now {name!r}, from these with height and width: {choice}.")
+    return found[0]
+
+
+def _last(steps):
+    """[(path, tensor)] of the last feature maps that every path to the scores leads through."""
+    made = {id(output) for *_, output in steps}
+    needed = {id(steps[-1][-1])}  # by the steps from here on
+    for path, operation, sources, output in reversed(steps):
+        sources = {id(source) for source in sources} & made
+        if id(output) not in needed or id(output) in sources:  # it is of no use, or does nothing
+            continue
+        if needed == {id(output)}:  # no path leads around it
+            places = output.shape[1:-1].as_list()  # [h, w]; of a sequence [length]; of scores []
+            skipped = re.search(
+                "Pool|Pad|Crop|Cast|Rescal|Random|^Normal", type(operation).__name__
+            )
+            if operation and len(places) == 2 and places != [1, 1] and not skipped:
+                return [(path, output)]
+            # A transformer's patches come long before what it sees in them.
+            if (len(places) == 1 and places != [1]) or isinstance(operation, keras.Model):
+                break
+        needed = needed - {id(output)} | sources
+    return []
+
+
+def normalize(maps: np.ndarray, common: bool = False) -> np.ndarray:
+    """Scale maps (N, h, w) to a maximum of 1, each its own or all a common one: float32.
+
+    Maps of zeros stay zeros. Raises ValueError for another shape, NaN, infinity, negative values.
     """
-
-    def __init__(self, model, images):
-        self._images = images
-        self._outputs = {}  # path: the output of the layer's last use, if it has four axes
-        self._inputs = {}  # name of a tensor put out by one of Keras' spatial layers: its input
-        self._pooled = {}  # the same of pooling layers alone
-        self._scopes = {}  # TensorFlow's name scope: path of the layer
-        self.scores = self._run(model)
-        self._follow_pictures()
-
-    def _run(self, model):
-        operations = {}
-
-        def collect(parent, prefix=""):
-            # In a functional model `x + y` is an operation too, named "add".
-            children = getattr(parent, "operations", [])
-            children = children + parent._flatten_layers(include_self=False, recursive=False)
-            for child in children:
-                if child not in operations:
-                    operations[child] = (prefix + child.name, vars(child).get("call"))
-                    if isinstance(child, keras.Layer):
-                        collect(child, f"{prefix}{child.name}/")
-
-        operations[model] = ("", vars(model).get("call"))
-        collect(model)
-        try:
-            for operation, (path, _) in operations.items():
-                vars(operation)["call"] = self._recorded(operation, path)
-            return model(self._images, training=False)
-        finally:
-            for operation, (_, own) in operations.items():
-                vars(operation).pop("call", None)
-                vars(operation).update({"call": own} if own else {})
-
-    def _recorded(self, operation, path):
-        call = getattr(operation.call, "python_function", operation.call)  # of a tf.function
-        kind = type(operation)
-        spatial = kind.__module__.startswith("keras.") and hasattr(operation, "data_format")
-        if spatial and operation.data_format == "channels_first":
-            raise ValueError(
-                f"'{path}' works with channels first, (N, channels, H, W); GradCAM needs channels "
-                "last: build the model with data_format='channels_last'."
-            )
-
-        def wrapper(*args, **kwargs):
-            if isinstance(operation, keras.Layer):
-                self._scopes.setdefault(tf.get_current_name_scope(), path)
-            output = call(*args, **kwargs)
-            if getattr(output, "graph", None) is self._images.graph:  # no inner function's
-                source = (*args, *kwargs.values())[0]
-                if spatial and output is not source:
-                    self._inputs[output.name] = source
-                    if "Pooling" in kind.__name__:
-                        self._pooled[output.name] = source
-                if output.shape.rank == 4:
-                    self._outputs.pop(path, None)  # the last use comes last
-                    self._outputs[path] = output
-            return output
-
-        return wrapper
-
-    def _follow_pictures(self):
-        """Find all maps: what still has the pictures' rows and columns, and along which axes.
-
-        Four axes alone do not make a map: attention has (N, heads, queries, keys).
-        """
-        images = self._images
-        self.axes = {images.name: (1, 2)}  # of height and width
-        # The heights and widths of the maps that a tensor was computed from.
-        self._sizes = {images.name: {tuple(images.shape[1:3])}}
-        for op in images.graph.get_operations():  # in order of their making: inputs come first
-            sources = [tensor for tensor in op.inputs if tensor.name in self._sizes]
-            if not sources or op.type in ("Shape", "ShapeN", "Size", "Rank"):
-                continue
-            sizes = set().union(*(self._sizes[tensor.name] for tensor in sources))
-            for output in op.outputs:
-                self._sizes[output.name] = sizes
-                if output.shape.rank == 4 and (axes := self._axes_after(op, output, sizes)):
-                    self.axes[output.name] = axes
-                    self._sizes[output.name] = sizes | {tuple(output.shape[i] for i in axes)}
-
-    def _axes_after(self, op, output, sizes):
-        layer_input = self._inputs.get(output.name)
-        if op.type == "Reshape" and layer_input is None:  # say, of a sequence to its former size
-            return (1, 2) if tuple(output.shape[1:3]) in sizes else None
-        for source in op.inputs if layer_input is None else [layer_input]:
-            if not (axes := self.axes.get(source.name)):
-                continue
-            if layer_input is not None or op.type in _RESIZING:
-                channels_first = op.node_def.attr["data_format"].s == b"NCHW"
-                return axes if sorted(axes) == [1, 2] and not channels_first else None
-            if op.type == "Transpose":
-                order = tf.get_static_value(op.inputs[1])
-                return None if order is None else tuple(list(order).index(i) for i in axes)
-            if all(output.shape[i] == source.shape[i] for i in axes):
-                return axes
-        return None
-
-    def _is_map(self, tensor):
-        axes = self.axes.get(tensor.name)
-        return axes and tensor.dtype.is_floating and any(tensor.shape[i] != 1 for i in axes)
-
-    def _sources(self, tensor):
-        """What a tensor was computed from, as far as it depends on the pictures."""
-        if tensor.name in self._pooled:
-            return [self._pooled[tensor.name]]
-        return [source for source in tensor.op.inputs if source.name in self._sizes]
-
-    def _upstream(self, tensors, stop=lambda tensor: False):
-        """{name: tensor} of these and all before them, but nothing before those that stop."""
-        found, left = {}, list(tensors)
-        while left:
-            tensor = left.pop()
-            if tensor.name not in found:
-                found[tensor.name] = tensor
-                left += [] if stop(tensor) else self._sources(tensor)
-        return found
-
-    def last_map(self, scores):
-        """(path, tensor) of the last map before the scores, and before the pooling at the end."""
-        head = self._upstream([scores], self._is_map)
-        last = [tensor for tensor in head.values() if self._is_map(tensor)]
-        earlier = self._upstream(source for tensor in last for source in self._sources(tensor))
-        last = [tensor for tensor in last if tensor.name not in earlier]
-        if len(last) > 1:
-            paths = ", ".join(sorted(self.path(tensor) for tensor in last))
-            raise ValueError(f"The scores come from several last maps: {paths}. Name one as layer.")
-        tensor = last[0] if last else self._images
-        while tensor.name in self._pooled or tensor.op.type in (
-            "AvgPool", "Cast", "Identity", "MaxPool"
-        ):  # fmt: skip
-            tensor = self._sources(tensor)[0]
-        if tensor is self._images:
-            raise ValueError("The model has no layer with height and width: no map can be drawn.")
-        path = self.path(tensor)
-        if any(map(self._hides_places, head.values())):
-            raise ValueError(
-                f"After '{path}', {_text([tensor])}, the model works on a sequence, or in a "
-                f"function that cannot be looked into. To explain that map, say layer='{path}'."
-            )
-        return path, tensor
-
-    def _hides_places(self, tensor):
-        """Whether a head's tensor may have been computed from places that are no map."""
-        if self._is_map(tensor) or tensor.name in self._pooled:
-            return False
-        if tensor.op.type.endswith(_OPAQUE):
-            return True
-        sources = [source for source in self._sources(tensor) if not self._is_map(source)]
-        return tensor.op.type not in _POOLING_IN_A_ROW and any(
-            source.shape.rank is None or sum(size != 1 for size in source.shape[1:]) > 1
-            for source in sources
-        )
-
-    def path(self, tensor):
-        """The innermost layer that put this out; else TensorFlow's name of it in its layer."""
-        for path, output in self._outputs.items():
-            if output is tensor:
-                return path
-        names = tensor.op.name.split("/")
-        for end in range(len(names) - 1, -1, -1):
-            if (layer := self._scopes.get("/".join(names[:end]))) is not None:
-                return "/".join(filter(None, (layer, *names[end:])))
-        return tensor.op.name
-
-    def find(self, name):
-        """(path, tensor) of the layer or operation of this name or path."""
-        named = self._outputs
-        if not (paths := _matches(named, name)):
-            firsts = (op.outputs[0] for op in self._images.graph.get_operations() if op.outputs)
-            named = {self.path(tensor): tensor for tensor in firsts if self._is_map(tensor)}
-            paths = _matches(named, name)
-        if len(paths) != 1:
-            problem = "the name of several layers" if paths else "no layer with height and width"
-            those = list(paths or self._outputs)
-            count = f"the last ten of {len(those)}" if len(those) > 10 else "these"
-            raise ValueError(
-                f"'{name}' is {problem}; {count} are: {', '.join(those[-10:]) or 'none'}."
-            )
-        return paths[0], named[paths[0]]
-
-
-def _matches(paths, name):
-    return [name] if name in paths else [p for p in paths if p.rpartition("/")[2] == name]
-
-
-def _before_activation(scores):
-    """What a final softmax or sigmoid was computed from, else the scores themselves."""
-    tensor = scores
-    while tensor.op.type in ("Identity", "Cast", "Reshape", "Squeeze"):
-        tensor = tensor.op.inputs[0]
-    if tensor.op.type in ("Softmax", "LogSoftmax", "Sigmoid"):
-        return tf.reshape(tensor.op.inputs[0], (-1, scores.shape[1]))
-    return scores
-
-
-def _text(tensors) -> str:
-    return ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-
-
-def normalise(maps: np.ndarray, common: bool = False) -> np.ndarray:
-    """Scale maps (N, h, w), not negative, to a maximum of 1; a map of zeros stays zeros.
-
-    Each is divided by its own maximum, which shows a faint map as brightly as a strong one; or, if
-    `common`, all by the highest of all, so that strength can be compared. Returns float32, or
-    float64 if float32 cannot hold the maps' numbers.
-
-    Raises ValueError for another shape, NaN, infinity or negative values.
-    """
-    maps = _floats(maps)
+    maps = np.asarray(maps, np.float32)
     if maps.ndim != 3:
         raise ValueError(f"maps {maps.shape} must be (N, h, w); one map is maps[None].")
     check_values(maps)
@@ -464,55 +222,29 @@ def normalise(maps: np.ndarray, common: bool = False) -> np.ndarray:
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
 
 
-def _floats(maps):
-    """In float32 at least: what 8 bits or float16 cannot hold is needed on the way."""
-    maps = np.asarray(maps)
-    return maps.astype(np.result_type(maps, np.float32), copy=False)
-
-
 def check_values(maps) -> None:
     """Raise ValueError for maps (N, h, w) with NaN, infinity or a negative value."""
     good = ((maps >= 0) & np.isfinite(maps)).all(axis=(1, 2))
     if not good.all():
         raise ValueError(
-            f"Map {np.argmin(good)} holds NaN, infinity or a negative value. Check the network's "
-            "weights; np.maximum(maps, 0) keeps the positive evidence."
+            f"Map {good.argmin()} holds NaN, infinity or less than 0: see the weights."
         )
 
 
 def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, pixel centres aligned (no shift): (N, h, w) to float32 (N, *size).
-
-    Raises ValueError for a size that is not (height, width).
-    """
-    if np.shape(size) != (2,):
-        raise ValueError(f"size = {size!r}: (height, width) in pixels is needed.")
-    return tf.image.resize(_floats(maps)[..., None], size).numpy()[..., 0]
+    """Bilinear, pixel centres aligned (no shift): (N, h, w) to float32 (N, *size)."""
+    return tf.image.resize(np.asarray(maps, np.float32)[..., None], size).numpy()[..., 0]
 
 
-def overlay(
-    image: np.ndarray, heat: np.ndarray, strength: float = 0.5, colormap=cv2.COLORMAP_INFERNO
-):
-    """Blend a heat map into a picture.
-
-    Args:
-        image: uint8 (H, W, 3), RGB.
-        heat: real numbers (H, W), 0 to 1.
-        strength: share of the heat map's colour in the result.
-        colormap: one of OpenCV's.
-
-    Returns:
-        uint8 (H, W, 3), RGB. OpenCV's colour maps are BGR; shown as RGB, hot would turn blue.
-
-    Raises:
-        ValueError: a picture or a map of another form.
-    """
-    image, heat = np.asarray(image), _floats(heat)
-    if image.dtype != np.uint8 or image.shape != (*heat.shape, 3) or not np.isfinite(heat).all():
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Blend a heat map (H, W), 0 to 1, into a picture, uint8 RGB (H, W, 3), else ValueError."""
+    image, heat = np.asarray(image), np.asarray(heat, np.float32)
+    if image.dtype != np.uint8 or image.shape != (*heat.shape, 3):
         raise ValueError(
-            f"image {image.dtype} {image.shape} and heat {heat.shape} must be uint8 (H, W, 3) and "
-            "(H, W) without NaN; upsample brings maps to the size of the picture."
+            f"image {image.dtype} {image.shape} must be uint8 (H, W, 3), heat {heat.shape} (H, W): "
+            "upsample brings maps to the size of the picture."
         )
     levels = np.round(255 * np.clip(heat, 0, 1)).astype(np.uint8)
-    colors = cv2.cvtColor(cv2.applyColorMap(levels, colormap), cv2.COLOR_BGR2RGB)
-    return cv2.addWeighted(np.ascontiguousarray(image), 1 - strength, colors, strength, 0)
+    # OpenCV's colour maps are BGR; shown as RGB, hot would turn blue.
+    colors = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    return cv2.addWeighted(np.ascontiguousarray(image), 0.5, colors, 0.5, 0)

@@ -21,7 +21,7 @@ import scipy
 
 from helpers import files, plots
 from helpers.annotation import agreement, via
-from helpers.explanation.gradcam import GradCAM, check_values, normalise, overlay, upsample
+from helpers.explanation.gradcam import GradCAM, check_values, normalize, overlay, upsample
 from helpers.files import ROOT
 from helpers.training import data, runs
 from helpers.training.data import PIXEL_MEAN
@@ -77,7 +77,7 @@ def show(images, names, maps: dict, boxes: dict | None = None, heading="", size:
         heading, size: as in `plots.pictures`, whose figure is returned.
     """
     tiles, titles, frames = [], [], []
-    heats = {title: upsample(normalise(kind), images.shape[1:3]) for title, kind in maps.items()}
+    heats = {title: upsample(normalize(kind), images.shape[1:3]) for title, kind in maps.items()}
     for i, image in enumerate(images):
         tiles.append(image)
         titles.append("picture" if i == 0 else "")
