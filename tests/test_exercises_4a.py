@@ -187,7 +187,7 @@ def test_text_about_the_passes(recorded):
 
 def test_text_about_kappa(recorded):
     matched = agreement.compare(recorded.a, recorded.b)
-    same, kappa = matched.same, matched.kappa
+    same, kappa = matched.attributes["equal"], matched.attributes["kappa"]
     says("kappa-predict", f"`occluded` is equal in {same['occluded']:.0%}",
          f"`background` in {same['background']:.0%}")  # fmt: skip
     never = np.mean([a.attributes["occluded"] == "no" for _, a, _, _ in matched.pairs])
@@ -198,7 +198,7 @@ def test_text_about_kappa(recorded):
         text,
         f"equal in {same['image_quality']:.0%} and with a kappa of {kappa['image_quality']:.2f}",
     )
-    assert min(kappa, key=kappa.get) == "image_quality"
+    assert kappa.idxmin() == "image_quality"
     a, b = by_name(recorded.a), by_name(recorded.b)
     blurred = [
         sum("blurred" in r.attributes["image_quality"] for r in side.values()) for side in (a, b)
@@ -257,7 +257,7 @@ def test_the_synthetic_set_is_annotated_by_the_rules():
     for pictures in (course.pass_a, course.pass_b, course.completed):
         assert checks.check(pictures, course.schema, sizes) == []
     matched = agreement.compare(course.pass_a, course.pass_b)
-    assert 0.8 < matched.mean_iou < 1 and 0 < matched.kappa["occluded"] < 1
+    assert 0.8 < matched.mean_iou < 1 and 0 < matched.attributes.loc["occluded", "kappa"] < 1
     exact = dataset.test_boxes[[dataset.test_index(p.filename) for p in course.completed]]
     assert (boxes(course.completed) == exact).all()
 

@@ -183,7 +183,7 @@ def test_what_the_prose_of_4a_says_of_the_annotations_is_so():
     found = agreement.compare(pass_a, pass_b)
     views = [{one.attributes["viewpoint"] for one in pair[1:3]} for pair in found.pairs]
     not_occluded = np.mean([pair[1].attributes["occluded"] == "no" for pair in found.pairs])
-    same, kappa = found.same, found.kappa
+    same, kappa = found.attributes["equal"], found.attributes["kappa"]
     text = prose(ROOT / "Assignment4A.ipynb")
     for told in (
         f"{np.sum(share > 0.5)} of the 100 fill more than half",

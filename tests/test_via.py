@@ -768,7 +768,8 @@ def test_unmatched_and_lone_pictures():
     a = [Picture("p", [rect(0, 0, 10, 10)]), Picture("q", [rect(0, 0, 4, 4)]), Picture("r")]
     b = [Picture("p", [rect(5, 0, 10, 10)]), Picture("s", [rect(1, 1, 4, 4)])]
     result = agreement.compare(a, b)
-    assert result.pairs == [] and math.isnan(result.mean_iou) and result.kappa == {}
+    assert result.pairs == [] and math.isnan(result.mean_iou)
+    assert result.attributes.empty and list(result.attributes) == ["equal", "kappa"]
     assert [n for n, _ in result.only_a] == ["p", "q"]
     assert [n for n, _ in result.only_b] == ["p", "s"]
     assert len(agreement.compare(a, b, gate=1 / 3).pairs) == 1  # IoU of the pair is exactly a third
@@ -799,10 +800,11 @@ def test_attributes_are_compared_over_matched_pairs():
         {"k": "x", "t": {"u": False}, "c": "1", "only b": "z"},
     )
     result = agreement.compare(a, b)
-    assert result.same == {"k": 0.5, "t": 1, "c": 1, "only b": 0.5}
-    assert result.kappa["k"] == 0 and result.kappa["t"] == 1 and math.isnan(result.kappa["c"])
+    assert dict(result.attributes["equal"]) == {"k": 0.5, "t": 1, "c": 1, "only b": 0.5}
+    kappa = result.attributes["kappa"]
+    assert kappa["k"] == 0 and kappa["t"] == 1 and math.isnan(kappa["c"])
     everything = agreement.compare(a, a)
-    assert everything.mean_iou == 1 and set(everything.same.values()) == {1.0}
+    assert everything.mean_iou == 1 and (everything.attributes["equal"] == 1).all()
 
 
 @pytest.mark.parametrize("pictures, word", [

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import scipy  # scipy.optimize is loaded where it is used: half a second
 
 from helpers.annotation.via import as_pictures, bounding_box, boxes, ticks
@@ -51,14 +52,13 @@ def category(value) -> str:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two annotators compared; attributes over the matched pairs, NaN where there are none."""
+    """Two annotators compared; the mean IoU is NaN where no pair matches."""
 
     pairs: list  # (file name, Region of a, Region of b, IoU)
     only_a: list  # (file name, Region) without a partner
     only_b: list
     mean_iou: float
-    same: dict  # attribute -> share of pairs with equal values
-    kappa: dict  # attribute -> Cohen's kappa
+    attributes: pd.DataFrame  # one row each: the share of `equal` pairs, and Cohen's `kappa`
 
 
 def compare(a, b, gate=0.5) -> Agreement:
@@ -83,12 +83,13 @@ def compare(a, b, gate=0.5) -> Agreement:
         used_a, used_b = {i for i, _ in matched}, {j for _, j in matched}
         only_a += [(name, r) for i, r in enumerate(of_a) if i not in used_a]
         only_b += [(name, r) for j, r in enumerate(of_b) if j not in used_b]
-    same, kappa = {}, {}
+    rows = {}
     for name in dict.fromkeys(n for _, r, s, _ in pairs for n in [*r.attributes, *s.attributes]):
         u, v = ([category(pair[k].attributes.get(name)) for pair in pairs] for k in (1, 2))
-        same[name], kappa[name] = float(np.mean(np.equal(u, v))), cohen_kappa(u, v)
+        rows[name] = np.mean(np.equal(u, v)), cohen_kappa(u, v)
+    attributes = pd.DataFrame.from_dict(rows, "index", float, ["equal", "kappa"])
     mean_iou = float(np.mean([pair[3] for pair in pairs])) if pairs else math.nan
-    return Agreement(pairs, only_a, only_b, mean_iou, same, kappa)
+    return Agreement(pairs, only_a, only_b, mean_iou, attributes.rename_axis("attribute"))
 
 
 def cohen_kappa(a, b) -> float:
