@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,33 +18,41 @@ RECORDED = ROOT / "saved_models"
 def replacing(path: Path):
     """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
 
-    A crash, a full disk or an interrupt leaves the old file as it was; an error, nothing else.
+    A crash, a full disk or an interrupt leaves the old file as it was; an error, nothing else. A
+    symbolic link stays one, and the file keeps its mode.
     """
-    path = Path(path)
+    path = Path(path).resolve()
+    sweep(path)
     temporary = path.with_name(f".{os.getpid()}_{path.name}")
     try:
         yield temporary
+        if path.exists():
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(path: Path) -> None:
+    """Remove what killed processes left half written of one file or folder."""
+    for half in abandoned(path.parent):
+        if half.name.endswith(f"_{path.name}"):
+            shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
+
+
 def abandoned(folder: Path) -> list[Path]:
     """What processes that are gone were writing in a folder, inside `replacing`, when they died."""
 
-    def is_alive(process: int) -> bool:
-        if process == os.getpid():  # this one writes nothing now: an earlier machine had the number
+    def is_alive(process):
+        if process == os.getpid():  # writes nothing now: an earlier machine had the number
             return False
         try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-        except (PermissionError, OverflowError):
-            pass
-        return True
+            return os.name == "nt" or not os.kill(process, 0)  # which interrupts on Windows
+        except OSError as error:
+            return isinstance(error, PermissionError)  # it is somebody else's
 
-    found = ((path, re.match(r"\.(\d+)_", path.name)) for path in Path(folder).glob(".[0-9]*_*"))
-    return [path for path, match in found if match and not is_alive(int(match[1]))]
+    halves = ((path, re.match(r"\.(\d{1,9})_", path.name)) for path in Path(folder).glob(".*_*"))
+    return [path for path, match in halves if match and not is_alive(int(match[1]))]
 
 
 @contextmanager
@@ -79,28 +89,38 @@ def write_text(path, text: str) -> None:
             temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def parse(text) -> dict:
-    """The JSON object that a text holds."""
-    value = json.loads(text)
+def parse_json(text) -> dict:
+    """The JSON object in a text; ValueError for others, or a key twice, of which one is lost."""
+
+    def unique(pairs):
+        members = dict(pairs)
+        if len(members) < len(pairs):
+            [(repeated, _)] = Counter(key for key, _ in pairs).most_common(1)
+            raise ValueError(f"the key {repeated[:99]!r} comes twice")
+        return members
+
+    value = json.loads(text, object_pairs_hook=unique)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
 
 
 def member(entry, name, kind, default=None):
-    """entry[name] of a JSON object; ValueError if it is missing or of another kind."""
-    value = entry.get(name, default) if isinstance(entry, dict) else None
+    """entry[name] of a JSON object, `default` if missing or null; ValueError for another kind."""
+    value = entry.get(name) if isinstance(entry, dict) else None
+    value = default if value is None else value
     if not isinstance(value, kind):
         raise ValueError(f"{name!r} is missing or of the wrong kind")
     return value
 
 
 def to_json(value) -> str:
-    """JSON as JavaScript writes it for VIA: compact, and 12.0 as 12.
+    """JSON as JavaScript writes it for VIA: compact, 12.0 as 12, half a surrogate pair escaped.
 
     Raises ValueError for NaN and infinity.
     """
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):x}", text)
 
 
 def _plain(value):

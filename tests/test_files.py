@@ -1,7 +1,11 @@
+"""Tests of helpers/files.py."""
+
 import os
+import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from helpers import files
@@ -20,6 +24,30 @@ def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_stays_a_link_and_a_private_file_private(tmp_path):
+    path, link = tmp_path / "mine.csv", tmp_path / "link.csv"
+    path.write_text("old")
+    path.chmod(0o600)
+    link.symlink_to(path)
+    files.write_text(link, "new")
+    assert link.is_symlink() and path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
+    code = """
+import os, signal, sys; from helpers import files
+with files.replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path = tmp_path / "log.csv"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=files.ROOT)
+    assert done.returncode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 1
+    files.write_text(path, "whole")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_half_written_files_are_abandoned_when_their_process_is_gone(tmp_path):
     wait_for_input = [sys.executable, "-c", "input()"]
     with subprocess.Popen(wait_for_input, stdin=subprocess.PIPE) as living:
@@ -33,3 +61,19 @@ def test_half_written_files_are_abandoned_when_their_process_is_gone(tmp_path):
             assert {path.name for path in files.abandoned(tmp_path)} == gone
         finally:
             living.communicate(b"\n")
+
+
+@pytest.mark.parametrize("value, text", [
+    (12.0, "12"), (-0.0, "0"), (0.5, "0.5"), (0.001, "0.001"), (1e9 + 0.001, "1000000000.001"),
+    (True, "true"), (None, "null"), ("\u2028/é😀\x7f\x01", '"\u2028/é😀\x7f\\u0001"'),
+    ("\ud83d \udc00", r'"\ud83d \udc00"'), ({"a": [1, {"b": "\\\""}]}, r'{"a":[1,{"b":"\\\""}]}'),
+    (np.int64(3), "3"), (np.float32(12), "12")])  # fmt: skip
+def test_values_are_written_as_javascript_does(value, text):
+    """Expected texts are JSON.stringify's; VIA rounds its numbers to three decimals."""
+    assert files.to_json(value) == text
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")]])
+def test_what_json_cannot_hold(value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.to_json(value)

@@ -122,21 +122,18 @@ def test_every_cell_works_on(notebook, tmp_path, pictures, note):
     assert space["masks"].any()
 
 
-@pytest.mark.parametrize("kind", ["json", "project"])
-def test_every_cell_works_on_json(notebook, tmp_path, kind):
-    if kind == "json":
-        via.write_via_json(without(rects(), 0), tmp_path / "mine.json")
-    else:
-        schema = via.read_schema(ROOT / "images/annotations/via_attributes.json")
-        via.write_via_project(rects(), tmp_path / "mine.json", schema)
+def test_every_cell_works_on_a_project(notebook, tmp_path):
+    schema = via.read_schema(ROOT / "images/annotations/via_attributes.json")
+    via.write_via_project(without(rects(), 0), tmp_path / "mine.json", schema)
     last, printed, error, _ = notebook(ANNOTATIONS=str(tmp_path / "mine.json"))
     assert error is None, f"{last}: {error}"
-    assert f"6 pictures, {5 if kind == 'json' else 6} boxes" in printed
+    assert "6 pictures, 5 boxes" in printed
 
 
 def test_a_file_drawn_on_the_kit_comes_back_in_pixels(notebook, tmp_path):
-    via.write_via_json(via.rescale(rects(), 16), tmp_path / "via_project_json.json")
-    last, printed, error, space = notebook(VIA_FILE=str(tmp_path / "via_project_json.json"))
+    schema = via.read_schema(ROOT / "images/annotations/via_attributes.json")
+    via.write_via_project(via.rescale(rects(), 16), tmp_path / "via_project.json", schema)
+    last, printed, error, space = notebook(VIA_FILE=str(tmp_path / "via_project.json"))
     assert error is None, f"{last}: {error}"
     assert "6 boxes, in pixels, in build/from_via.csv" in printed
     assert space["boxes"].tolist() == [[4, 5, 10, 12]] * 6

@@ -50,20 +50,7 @@ VIA_JSON = (
     '{"a b.jpg98120":{"filename":"a b.jpg","size":98120,"regions":[{"shape_attributes":{"name":'
     '"ellipse","cx":25,"cy":19,"rx":2.75,"ry":6,"theta":0.001},"region_attributes":{"q":{"ok":true}'
     '}}],"file_attributes":{"caption":"ü→\\u0001\\n"}},"b.png-1":{"filename":"b.png",'
-    '"size":"-1","regions":[],"file_attributes":{}},'
-    '"c.png-1":{"filename":"c.png","size":3000,"regions":[],'
-    '"file_attributes":{}}}'
-)  # VIA keeps the id c.png-1 when it finds the file, of 3000 bytes
-SETTINGS = (
-    '{"ui":{"annotation_editor_height":25,"annotation_editor_fontsize":0.8,"image":'
-    '{"region_label":"__via_region_id__"}},"core":{"buffer_size":"18","filepath":{},'
-    '"default_filepath":"./img/"},"project":{"name":"my project"}}'
-)
-PROJECT = (
-    f'{{"_via_settings":{SETTINGS},"_via_img_metadata":{VIA_JSON},"_via_attributes":'
-    '{"region":{"n":{"type":"radio","description":"","options":{"0":"zero","12":"null"},'
-    '"default_options":{}},"t":{"type":"text"}},"file":{}},"_via_data_format_version":"2.0.10",'
-    '"_via_image_id_list":["a b.jpg98120","b.png-1","c.png-1"]}'
+    '"size":-1,"regions":[],"file_attributes":{}}}'
 )
 
 
@@ -83,6 +70,12 @@ def row(name="a.png", size="-1", shape=None, attributes=None, file="{}"):
 def csv_file(folder, *rows, header=HEADER, name="via_export_csv.csv"):
     path = folder / name
     path.write_bytes("\n".join([header, *rows]).encode())
+    return path
+
+
+def json_file(folder, content):
+    path = folder / "via_export_json.json"
+    path.write_text(json.dumps(content))
     return path
 
 
@@ -107,46 +100,11 @@ def pictures():
 # -- reading and writing VIA -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, text, write", [
-    ("x.csv", VIA_CSV, an.write_via_csv), ("x.json", VIA_JSON, an.write_via_json)])  # fmt: skip
-def test_file_of_via_comes_back_byte_for_byte(tmp_path, name, text, write):
-    (tmp_path / name).write_bytes(text.encode())
-    write(an.read_via(tmp_path / name), tmp_path / "out")
-    assert (tmp_path / "out").read_bytes() == text.encode()
-
-
-def test_project_of_via_comes_back_byte_for_byte(tmp_path):
-    path = tmp_path / "project.json"
-    path.write_bytes(PROJECT.encode())
-    project = json.loads(PROJECT)
-    an.write_via_project(an.read_via(path), tmp_path / "out", an.read_schema(path), project)
-    assert (tmp_path / "out").read_bytes() == PROJECT.encode()
-
-
-@pytest.mark.parametrize("change", [
-    lambda project: project["_via_img_metadata"]["b.png-1"].update(filename="renamed.png"),
-    lambda project: project["_via_image_id_list"].reverse(),
-    lambda project: [project.pop(k) for k in ("_via_data_format_version", "_via_image_id_list")],
-    lambda project: project.update(_via_data_format_version="2.0.9", more={"x": 1})],
-    ids=["renamed", "other order", "before 2.0.9", "more"])  # fmt: skip
-def test_other_projects_come_back_byte_for_byte(tmp_path, change):
-    """VIA keeps the id of a picture that is renamed."""
-    path, project = tmp_path / "project.json", json.loads(PROJECT)
-    change(project)
-    text = json.dumps(project, ensure_ascii=False, separators=(",", ":")).encode()
-    path.write_bytes(text)
-    an.write_via_project(an.read_via(path), tmp_path / "out", an.read_schema(path), project)
-    assert (tmp_path / "out").read_bytes() == text
-
-
-def test_a_project_written_back_with_other_pictures(tmp_path):
-    project = json.loads(PROJECT)
-    pictures = [Picture("new.png"), Picture("a b.jpg", size=98120)]
-    an.write_via_project(pictures, tmp_path / "p.json", project["_via_attributes"], project)
-    written = json.loads((tmp_path / "p.json").read_text())
-    assert written["_via_image_id_list"] == ["a b.jpg98120", "new.png-1"]
-    assert written["_via_settings"] == project["_via_settings"]
-    assert an.read_via(tmp_path / "p.json") == pictures
+def test_csv_of_via_comes_back_byte_for_byte(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes(VIA_CSV.encode())
+    an.write_via_csv(an.read_via(path), tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == VIA_CSV.encode()
 
 
 def test_csv_content(tmp_path):
@@ -161,38 +119,34 @@ def test_csv_content(tmp_path):
     assert third.regions == [] and third.size == 27894
 
 
-def test_the_three_formats_hold_the_same(tmp_path, schema):
-    (tmp_path / "x.csv").write_bytes(VIA_CSV.encode())
-    pictures = an.read_via(tmp_path / "x.csv")
-    an.write_via_json(pictures, tmp_path / "x.json")
-    an.write_via_project(pictures, tmp_path / "p.json", schema)
-    assert an.read_via(tmp_path / "x.json") == an.read_via(tmp_path / "p.json") == pictures
-    an.write_via_json(pictures[::-1], tmp_path / "y.json")  # begins with the empty picture
-    an.write_via_csv(pictures[::-1], tmp_path / "y.csv")
-    for stem in "xy":
-        of_json, of_csv = (
-            [r.row for p in an.read_via(tmp_path / f"{stem}.{end}") for r in p.regions]
-            for end in ("json", "csv")
-        )
-        assert of_json == of_csv
+def test_json_project_and_csv_hold_the_same(tmp_path, schema):
+    pictures = an.read_via(json_file(tmp_path, json.loads(VIA_JSON)))
+    assert pictures[0].regions == [
+        Region({"name": "ellipse", "cx": 25, "cy": 19, "rx": 2.75, "ry": 6, "theta": 0.001},
+               {"q": {"ok": True}})]  # fmt: skip
+    assert [(p.filename, p.size) for p in pictures] == [("a b.jpg", 98120), ("b.png", -1)]
+    assert pictures[0].file_attributes == {"caption": "ü→\x01\n"}
+    an.write_via_project(pictures[::-1], tmp_path / "p.json", schema)  # begins with an empty one
+    an.write_via_csv(pictures[::-1], tmp_path / "p.csv")
+    of_json, of_csv = (an.read_via(tmp_path / f"p.{end}") for end in ("json", "csv"))
+    assert of_json == of_csv == pictures[::-1]
+    assert [p.row for p in of_json] == [p.row for p in of_csv] == [2, 3]
+    assert of_json[1].regions[0].row == of_csv[1].regions[0].row == 3
 
 
 @pytest.mark.parametrize("change", [
     lambda b: b"\xef\xbb\xbf" + b, lambda b: b.replace(b"\n", b"\r\n"),
-    lambda b: b.replace(b"\n", b"\r"), lambda b: b + b"\n", lambda b: b.replace(b"\n", b"\n\n"),
+    lambda b: b.replace(b"\n", b"\r"), lambda b: b.replace(b"\n", b"\n\n") + b"\n",
     lambda b: b.replace(b'"{}"', b"{}"), lambda b: b"#" + b,
     lambda b: spreadsheet(b, delimiter=";"), lambda b: spreadsheet(b, delimiter="\t"),
-    lambda b: spreadsheet(b, quoting=csv.QUOTE_ALL),
     lambda b: spreadsheet(b, delimiter=";", quoting=csv.QUOTE_ALL),
     lambda b: spreadsheet(b, lambda i, cells: [str(i - 1) if i else "", *cells]),
-    lambda b: spreadsheet(b, lambda i, cells: [*cells, "", ""]), lambda b: b + b"\n,,,,,,\n",
+    lambda b: spreadsheet(b, lambda i, cells: [*cells, "", ""]) + b"\n,,,,,,\n",
     lambda b: spreadsheet(b, lambda i, cells: [*cells, *[""] * (i % 3)]),
-    lambda b: spreadsheet(b, lambda i, cells: cells[::-1]),
     lambda b: spreadsheet(b, lambda i, cells: [[line] for line in b.decode().split("\n")][i])],
-    ids=["BOM", "CRLF", "CR", "newline at end", "blank lines", "unquoted {}", "VIA 1",
-         "semicolons", "tabs", "all quoted", "all quoted, semicolons", "rows numbered",
-         "empty columns", "an empty row", "commas at the end of some", "columns reversed", "lines quoted"],
-)  # fmt: skip
+    ids=["BOM", "CRLF", "CR", "blank lines", "unquoted {}", "VIA 1", "semicolons", "tabs",
+         "all quoted", "rows numbered", "empty columns", "commas at the end of some",
+         "lines quoted"])  # fmt: skip
 def test_variants_read_the_same(tmp_path, change):
     """What editors and spreadsheets make of VIA's CSV; VIA 1 wrote a # before the header."""
     (tmp_path / "a").write_bytes(VIA_CSV.encode())
@@ -200,13 +154,34 @@ def test_variants_read_the_same(tmp_path, change):
     assert an.read_via(tmp_path / "b") == an.read_via(tmp_path / "a")
 
 
-def test_commas_in_names(tmp_path):
-    """VIA writes them bare, a spreadsheet quotes them; both are read, and `check` warns."""
-    path = csv_file(tmp_path, row("a, b,c.png"), row('"d,e.png"'))
+@pytest.mark.parametrize("cell, name", [
+    ("a, b,c.png", "a, b,c.png"), ('"d,e.png"', "d,e.png"), ('"a".png', '"a".png'),
+    ('"a, b".png', '"a, b".png'), ('a "b".png', 'a "b".png')])  # fmt: skip
+def test_commas_and_quotes_in_names(tmp_path, cell, name):
+    """VIA writes names as they are, a spreadsheet quotes those with commas; `check` warns."""
+    path = csv_file(tmp_path, row(cell))
     pictures = an.read_via(path)
-    assert [p.filename for p in pictures] == ["a, b,c.png", "d,e.png"]
+    assert [p.filename for p in pictures] == [name]
+    an.write_via_csv(pictures, tmp_path / "again.csv")
+    assert an.read_via(tmp_path / "again.csv") == pictures
     [found] = checks.check(path)
-    assert found.problem.startswith("comma or line break") and found.also == (("d,e.png", 3),)
+    assert "comma, quote or line break" in found.problem
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\r.png", '"a.png"', "half \ud83d.png"])
+def test_names_that_a_csv_would_change_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="cannot hold the file name.*rename the file"):
+        an.write_via_csv([Picture("ok.png"), Picture(name)], tmp_path / "x.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_surrogate_pair_is_written_as_javascript_does(tmp_path):
+    path = csv_file(tmp_path, row(attributes='{"note":"\\ud83d","\\udc00 é":"\\ud83d\\ude00"}'))
+    pictures = an.read_via(path)
+    assert pictures[0].regions[0].attributes == {"note": "\ud83d", "\udc00 é": "😀"}
+    an.write_via_csv(pictures, tmp_path / "again.csv")
+    again = path.read_bytes().replace(rb"\ud83d\ude00", "😀".encode())
+    assert (tmp_path / "again.csv").read_bytes() == again
 
 
 def test_an_attribute_left_open_in_via_is_missing(tmp_path, schema):
@@ -224,22 +199,31 @@ def test_an_attribute_left_open_in_via_is_missing(tmp_path, schema):
     ]
 
 
-def test_via_1_json(tmp_path):
-    """Its regions are an object, "0", "1", and so on."""
-    of_via_2 = json.loads(VIA_JSON)
-    of_via_1 = {
-        key: {**entry, "fileref": "", "base64_img_data": "",
-              "regions": {str(i): r for i, r in enumerate(entry["regions"])}}
-        for key, entry in of_via_2.items()
-    }  # fmt: skip
-    (tmp_path / "1.json").write_text(json.dumps(of_via_1))
-    (tmp_path / "2.json").write_text(json.dumps(of_via_2))
-    assert an.read_via(tmp_path / "1.json") == an.read_via(tmp_path / "2.json")
+def test_a_damaged_cell_takes_no_longer_than_a_good_one(tmp_path):
+    """5 MB of quotes and no end; looked at anew from each quote on, it would take days."""
+    cell = '{"a":undefined,"' + '\\"' * 2_500_000
+    path = csv_file(tmp_path, row(attributes=cell))
+    code = "import sys; from helpers.annotation import via; via.read_via(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert "row 2: damaged row, region_attributes" in done.stderr
 
 
-def test_what_via_does_without_may_be_missing(tmp_path):
-    (tmp_path / "a").write_text('{"a.png":{"filename":"a.png"}}')
-    assert an.read_via(tmp_path / "a") == [Picture("a.png")]
+def test_regions_of_via_1_in_the_order_of_javascript(tmp_path):
+    """They are an object: its numbers come first, by value, the rest as written."""
+    keys = ["b", "10", "2", "a", "02"]
+    regions = {k: {"shape_attributes": {**SHAPES[0], "x": i}} for i, k in enumerate(keys)}
+    path = json_file(tmp_path, {"a.png-1": {"filename": "a.png", "regions": regions}})
+    [picture] = an.read_via(path)
+    assert [keys[r.shape["x"]] for r in picture.regions] == ["2", "10", "b", "a", "02"]
+
+
+@pytest.mark.parametrize("more", [
+    {}, dict.fromkeys(("file_attributes", "regions", "size"))], ids=["missing", "null"])  # fmt: skip
+def test_what_via_does_without_may_be_missing_or_null(tmp_path, more):
+    assert an.read_via(json_file(tmp_path, {"a": {"filename": "a.png", **more}})) == [
+        Picture("a.png")
+    ]
 
 
 def test_rows_of_one_picture_need_not_be_neighbours(tmp_path):
@@ -249,24 +233,8 @@ def test_rows_of_one_picture_need_not_be_neighbours(tmp_path):
     assert a.file_attributes == {"k": "v"}
 
 
-@pytest.mark.parametrize("value, text", [
-    (12.0, "12"), (-0.0, "0"), (0.5, "0.5"), (0.001, "0.001"), (1e9 + 0.001, "1000000000.001"),
-    (7, "7"), (True, "true"), (None, "null"), ("\u2028/é\x7f\x01", '"\u2028/é\x7f\\u0001"'),
-    ({"a": [1, {"b": "\\\""}]}, '{"a":[1,{"b":"\\\\\\""}]}'), (np.int64(3), "3"),
-    (np.float32(12), "12")])  # fmt: skip
-def test_values_are_written_as_javascript_does(tmp_path, value, text):
-    """Expected texts are JSON.stringify's; VIA rounds its numbers to three decimals."""
-    an.write_via_json([Picture("p", [], -1, {"v": value})], tmp_path / "x")
-    written = (tmp_path / "x").read_bytes().decode()
-    assert written == (
-        '{"p-1":{"filename":"p","size":-1,"regions":[],"file_attributes":{"v":' + text + "}}}"
-    )
-
-
-names = st.text(
-    st.characters(exclude_categories=("Cc", "Cs"), exclude_characters='"'), min_size=1, max_size=12
-)
-words = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+names = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
+words = st.text(max_size=8)
 number = st.one_of(st.integers(-(10**6), 10**6), st.floats(-1e6, 1e6))
 rects = dict.fromkeys(("x", "y", "width", "height"), number)
 ellipses = dict.fromkeys(("cx", "cy", "rx", "ry", "theta"), number)
@@ -281,19 +249,20 @@ attributes = st.dictionaries(
 )
 regions = st.lists(st.builds(Region, shapes, attributes), max_size=3)
 any_picture = st.builds(Picture, names, regions, st.integers(-1, 10**9), attributes)
-any_pictures = st.lists(any_picture, max_size=4, unique_by=lambda p: p.via_id)
+any_pictures = st.lists(any_picture, max_size=4, unique_by=lambda p: f"{p.filename}{p.size}")
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(any_pictures)
 def test_via_round_trip(tmp_path_factory, pictures):
+    """Whatever text, numbers and names: the same comes back, or the name is refused."""
     path = tmp_path_factory.getbasetemp() / "via"
-    for write, *more in (
-        (an.write_via_csv,),
-        (an.write_via_json,),
-        (an.write_via_project, {"region": {}, "file": {}}),
-    ):
-        write(pictures, path, *more)
+    for write, *more in ((an.write_via_csv,), (an.write_via_project, {"region": {}, "file": {}})):
+        try:
+            write(pictures, path, *more)
+        except ValueError as error:
+            assert "cannot hold the file name" in str(error) and '"' in str(error)
+            continue
         written = path.read_bytes()
         assert an.read_via(path) == pictures
         write(an.read_via(path), path, *more)
@@ -331,62 +300,36 @@ def test_via_imports_the_csv(tmp_path):
     pictures = an.read_via(tmp_path / "x.csv")
     an.write_via_csv(pictures, tmp_path / "y.csv")
     metadata, malformed = import_csv((tmp_path / "y.csv").read_text(encoding="utf-8"))
-    assert malformed == 0 and list(metadata) == [p.via_id for p in pictures]
-    for p, entry in zip(pictures, metadata.values()):
-        assert entry == {
+    assert malformed == 0
+    assert metadata == {
+        f"{p.filename}{p.size}": {
             "filename": p.filename,
             "file_attributes": p.file_attributes,
             "regions": [(r.shape, r.attributes) for r in p.regions],
         }
-
-
-def test_via_skips_names_with_commas(tmp_path):
-    """Rule: a row that does not split into seven cells is malformed, which `check` reports."""
-    path = csv_file(tmp_path, row("a,b.png"), row("c.png"))
-    assert import_csv(path.read_text())[1] == 1
-    assert [f.file for f in checks.check(path)] == ["a,b.png"]
-
-
-def test_via_reads_no_bom_and_no_crlf_from_us(tmp_path, pictures):
-    """Rule: line ends are LF, CR or CRLF and the header must match exactly; we write LF, no BOM."""
-    an.write_via_csv(pictures, tmp_path / "x.csv")
-    data = (tmp_path / "x.csv").read_bytes()
-    assert data.startswith(HEADER.encode() + b"\n") and b"\r" not in data
-    assert not data.endswith(b"\n")
-
-
-def test_via_annotation_json_ids(tmp_path, pictures):
-    """Rule: an entry whose key is not file name + size is discarded."""
-    an.write_via_json(pictures, tmp_path / "x.json")
-    entries = json.loads((tmp_path / "x.json").read_text())
-    assert len(entries) == 3
-    assert all(key == e["filename"] + str(e["size"]) for key, e in entries.items())
+        for p in pictures
+    }
+    assert import_csv(f"{HEADER}\n{row('a,b.png')}")[1] == 1  # which `check` reports
 
 
 def test_via_opens_the_project(tmp_path, pictures, schema):
-    """Rules: three parts must be there and truthy, every entry needs four keys, the id list may
-    name known pictures only, settings must hold the project's name."""
+    """Rules: three parts must be there and truthy, every entry needs four keys and its name and
+    size as key, the id list may name known pictures only, settings must hold the project's name,
+    an attribute of a region that _via_attributes does not know becomes plain text."""
     an.write_via_project(pictures, tmp_path / "course.json", schema)
     d = json.loads((tmp_path / "course.json").read_text())
     assert d["_via_settings"] and d["_via_img_metadata"] and d["_via_attributes"]
     assert d["_via_settings"]["project"]["name"] == "course"
-    for entry in d["_via_img_metadata"].values():
+    assert len(d["_via_img_metadata"]) == 3
+    for key, entry in d["_via_img_metadata"].items():
         assert set(entry) == {"filename", "size", "regions", "file_attributes"}
+        assert key == f"{entry['filename']}{entry['size']}"
+        assert all(r["region_attributes"].keys() <= schema["region"].keys()
+                   for r in entry["regions"])  # fmt: skip
     assert d["_via_image_id_list"] == list(d["_via_img_metadata"])
-
-
-def test_project_keeps_attribute_types(tmp_path, pictures, schema):
-    """Rule: an attribute used by a region but absent from _via_attributes becomes plain text."""
-    an.write_via_project(pictures, tmp_path / "p.json", schema)
-    d = json.loads((tmp_path / "p.json").read_text())
-    assert d["_via_attributes"] == schema == an.read_schema(tmp_path / "p.json")
-    used = {
-        n
-        for e in d["_via_img_metadata"].values()
-        for r in e["regions"]
-        for n in r["region_attributes"]
-    }
-    assert used == set(d["_via_attributes"]["region"]) and used == set(GOOD)
+    assert d["_via_attributes"] == schema == an.read_schema(tmp_path / "course.json")
+    with pytest.raises(ValueError, match="listed twice: merge"):
+        an.write_via_project([Picture("a.png"), Picture("a.png")], tmp_path / "p.json", schema)
 
 
 def test_attributes_file_is_what_via_exports(schema):
@@ -402,11 +345,7 @@ def test_attributes_file_is_what_via_exports(schema):
     }  # fmt: skip
     for spec in schema["region"].values():
         assert list(spec) == ["type", "description", "options", "default_options"]
-    options = {name: list(spec["options"]) for name, spec in schema["region"].items()}
-    assert options["label"] == CLASSES and options["truncated"] == ["no", "yes"]
-    assert options["viewpoint"] == "front rear side three_quarter top bottom".split()
-    assert options["background"] == "plain sky water vegetation ground indoor mixed".split()
-    assert options["image_quality"] == ["blurred", "low_contrast", "bad_exposure"]
+    assert list(schema["region"]["label"]["options"]) == CLASSES
 
 
 # -- boxes -----------------------------------------------------------------------------------------
@@ -426,9 +365,9 @@ def test_bounding_box(shape, box):
 
 
 @pytest.mark.parametrize("shape, word", [
-    ({}, "unknown"), ({"name": "blob"}, "unknown"), ({"name": ["rect"]}, "unknown"),
+    ({}, "unknown"), ({"name": ["rect"]}, "unknown"),
     ({"name": "rect", "x": 1, "y": 1, "width": 2}, "height"),
-    ({**SHAPES[0], "x": "5"}, "x is '5'"),
+    ({**SHAPES[0], "x": "5"}, "x is '5'"), ({**SHAPES[0], "x": None}, "x is None"),
     ({**SHAPES[0], "y": math.nan}, "y is nan"), ({**SHAPES[0], "y": 10 ** 400}, "y is"),
     ({**SHAPES[0], "width": -3}, "negative"), ({**SHAPES[1], "r": -1}, "negative"),
     ({**SHAPES[2], "theta": None}, "theta"), ({**SHAPES[3], "all_points_x": []}, "all_points_x"),
@@ -436,9 +375,24 @@ def test_bounding_box(shape, box):
     ({**SHAPES[3], "all_points_x": [1, 2]}, "differ"),
     ({**SHAPES[3], "all_points_y": [1, None, 3]}, "all_points_y")])  # fmt: skip
 def test_broken_shapes(shape, word):
+    """Named with their picture and row, whoever needs them first."""
     with pytest.raises(ValueError, match=re.escape(word)):
         an.bounding_box(shape)
-    assert [f for f in checks.check([Picture("a", [Region(shape)])]) if word in f.problem]
+    pictures = [Picture("a.png", [rect(1, 2, 3, 4), Region(shape, row=3)])]
+    for use in (an.boxes, lambda pictures: an.rescale(pictures, 1 / 16)):
+        with pytest.raises(AnnotationError, match=f"^a.png, row 3: .*{re.escape(word)}.*Fix: "):
+            use(pictures)
+    assert word in checks.check(pictures)[0].problem
+
+
+def test_boxes_and_their_names():
+    [picture] = an.from_boxes(["a"], np.array([[5, 3, 6, 18.5]]), [{"label": "cat"}])
+    assert picture == Picture("a", [rect(5, 3, 6, 18.5, label="cat")])
+    one, two = (1, 2, 3, 4), (5, 6, 7, 8)
+    for names, boxes in ((["a"], [one, two]), (["a"], [[one, two]]), (["a", "b"], [one]),
+                         (["a", "b"], [[one, two], [one]])):  # fmt: skip
+        with pytest.raises(ValueError, match=r"give one box .* per name. A picture with more is"):
+            an.from_boxes(names, boxes)
 
 
 coordinate = st.integers(0, 400).map(lambda v: v / 4)
@@ -465,9 +419,10 @@ def test_masks_cover_the_pixels_of_the_boxes(pictures):
     got = agreement.masks(pictures, (32, 32))
     assert got.shape == (3, 32, 32) and got.dtype == bool and got[0].all() and not got[2].any()
     columns, rows = np.nonzero(got[1].any(0))[0], np.nonzero(got[1].any(1))[0]
-    assert columns.tolist() == [1, 2, 3] and rows.tolist() == [2, 3, 4, 5]  # GUIDELINE: x..x+w-1
+    assert columns.tolist() == [1, 2, 3] and rows.tolist() == [2, 3, 4, 5]  # x..x+width-1
     wide = agreement.masks([Picture("a", [rect(0, 0, 2.5, 1), rect(5, 2, 2, 1)])], (7, 3))[0]
     assert wide.shape == (3, 7) and wide.sum() == 4 and wide[0, :2].all() and wide[2, 5:].all()
+    assert not agreement.masks([Picture("a", [rect(0.6, 0, 0.8, 1)])], (2, 1)).any()  # no centre
 
 
 def test_rescale_there_and_back():
@@ -478,6 +433,7 @@ def test_rescale_there_and_back():
     assert an.rescale(large, 1 / 20) == pictures
     thirds = [Picture("a", [rect(i, i, 10, 10) for i in range(33)])]
     assert an.rescale(an.rescale(thirds, 49), 1 / 49) == thirds  # 49 * (1 / 49) is not 1
+    assert an.boxes(an.rescale(thirds, 1 / 3))[1].tolist() == [0.333, 0.333, 3.333, 3.333]
 
 
 # -- check -----------------------------------------------------------------------------------------
@@ -490,12 +446,9 @@ def test_check_of_a_clean_file(tmp_path, pictures, schema):
 
 
 @pytest.mark.parametrize("line, problem, fix", [
-    (row(shape=SHAPES[0], attributes={**GOOD, "label": "lion"}), "label 'lion' is no option",
-     "choose from airplane, "),
-    (row(attributes={**GOOD, "label": "CAT"}), "label 'CAT'", "write 'cat'"),
+    (row(attributes={**GOOD, "label": "lion"}), "label 'lion' is no option", "choose from airpla"),
     (row(attributes={**GOOD, "background": "sky "}), "background 'sky '", "write 'sky'"),
     (row(attributes={**GOOD, "label": ["cat"]}), "label ['cat']", "write 'cat'"),
-    (row(attributes={**GOOD, "label": ""}), "label is missing", "choose from airplane"),
     (row(attributes={k: v for k, v in GOOD.items() if k != "truncated"}), "truncated is missing",
      "no, yes"),
     (row(attributes={**GOOD, "image_quality": "blurred"}), "not a checkbox", '{"option": true}'),
@@ -504,16 +457,13 @@ def test_check_of_a_clean_file(tmp_path, pictures, schema):
     (row(file={"caption": "x"}), "'caption' is not in the schema", "remove"),
     (row(shape={**SHAPES[0], "x": -1}), "outside the picture", "move"),
     (row(shape={**SHAPES[0], "width": 500}), "x 56..556", "move"),
-    (row(shape={**SHAPES[0], "height": -4}), "negative", "again"),
-    (row(shape={**SHAPES[0], "x": "abc"}), "x is 'abc'", "again"),
     (row(shape='{"name":"rect","x":NaN,"y":1,"width":2,"height":3}'), "x is nan", "again"),
-    (row(shape='{"name":"rect","x":1e999,"y":1,"width":2,"height":3}'), "x is inf", "again"),
     (row(shape="{'name': 'rect', 'x': 1}"), "damaged row", "json.dumps"),
+    (row(shape='{"name":"rect","x":1,"x":2}'), "the key 'x' comes twice", "export"),
     (row(shape="[1,2]"), "not a JSON object", "export"),
     (row(shape="[" * 5000), "damaged row", "export"),
     (row(size="large"), "file size 'large'", "-1"), (row(size="-7"), "file size -7", "-1"),
     (row().partition(",")[2], "6 columns, not 7", "again as JSON"),
-    ("a.png,-1,,", "4 columns", "text editor"),
     ("a.png,-1,\"{}\",1,0,\"{\"\"na", "6 columns", "JSON"),
     (row() + ",more", "file_attributes is no JSON", "again as JSON"),
     (row("b.png"), "no picture of this name", "name"),
@@ -521,7 +471,7 @@ def test_check_of_a_clean_file(tmp_path, pictures, schema):
 def test_check_finds(tmp_path, schema, line, problem, fix):
     """One damaged row between two good ones: exactly one finding, with its row, problem and fix."""
     path = csv_file(tmp_path, row("first.png"), line, row("last.png"))
-    sizes = {"a.png": (320, 240), "first.png": (320, 240), "last.png": (320, 240)}
+    sizes = dict.fromkeys(("a.png", "first.png", "last.png"), (320, 240))
     [found] = checks.check(path, schema, sizes)
     assert found.row == 3 and problem in found.problem and fix in found.fix
     assert found.file in ("a.png", "b.png", path.name)
@@ -544,19 +494,22 @@ def test_check_finds_everything_in_one_pass(tmp_path, schema):
     assert str(found[2]) == "a.png, row 3: same region as in row 2. Fix: delete one of them."
 
 
+def test_one_cause_is_told_once(tmp_path, schema):
+    """Labels are causes of their own, numbers and apostrophes or not; positions are none."""
+    labels = ["lion1", "lion2", "lion's 1", "lion's 2", "lion1"]
+    values = [{**GOOD, "label": label} for label in labels]
+    rows = [row(f"{i}.png", attributes=value) for i, value in enumerate(values)]
+    broken = [row(shape="{" * n) for n in (1, 2)]
+    found = checks.check(csv_file(tmp_path, *rows, *broken), schema)
+    told = [(f.row, [row for _, row in f.also]) for f in found]
+    assert told == [(7, [8]), (2, [6]), (3, []), (4, []), (5, [])]
+
+
 def test_boxes_on_the_border_are_inside():
     touching = [Picture("a", [rect(0, 0, 32, 24), Region({"name": "point", "cx": 32, "cy": 0})])]
     assert checks.check(touching, sizes={"a": (32, 24)}) == []
     [found] = checks.check(touching, sizes={"a": (24, 32)})  # not (height, width)
     assert len(found.also) == 1
-
-
-def test_any_sequence_of_pictures(pictures):
-    assert checks.check(tuple(pictures)) == checks.check(iter(pictures)) == checks.check([]) == []
-    assert len(agreement.compare(tuple(pictures), iter(pictures)).pairs) == 3
-    for wrong in (["a.csv"], 5, None):
-        with pytest.raises(ValueError, match="is no list of Picture"):
-            checks.check(wrong)
 
 
 def test_boxes_of_enlarged_copies_are_recognised(pictures, schema):
@@ -566,9 +519,7 @@ def test_boxes_of_enlarged_copies_are_recognised(pictures, schema):
     [found] = checks.check(an.rescale(pictures, 16), schema, sizes)
     assert "up to 16 times beyond" in found.problem and "rescale(pictures, 1 / 16)" in found.fix
     stray = [*pictures, Picture("d.png", [rect(500, 0, 9, 9)])]
-    assert (
-        checks.enlargement(stray, {**sizes, "d.png": (32, 32)}) == 1
-    )  # one box alone says nothing
+    assert checks.enlargement(stray, {**sizes, "d.png": (32, 32)}) == 1  # one says nothing
     broken = [Picture("a.png", [Region({"name": "blob"})]), Picture("unknown")]
     assert checks.enlargement(broken, sizes) == checks.enlargement([], sizes) == 1
 
@@ -577,9 +528,8 @@ def test_boxes_of_enlarged_copies_are_recognised(pictures, schema):
     ({"name": "rect", "x": -0.06, "y": 3, "width": 12.06, "height": 29.5},
      {"name": "rect", "x": 0, "y": 3, "width": 12, "height": 29}),
     ({"name": "polygon", "all_points_x": [5, 32.4, 20], "all_points_y": [-0.3, 9, 32.001]},
-     {"name": "polygon", "all_points_x": [5, 32, 20], "all_points_y": [0, 9, 32]}),
-    ({"name": "point", "cx": -0.06, "cy": 5}, {"name": "point", "cx": 0, "cy": 5})],
-    ids=["rect", "polygon", "point"])  # fmt: skip
+     {"name": "polygon", "all_points_x": [5, 32, 20], "all_points_y": [0, 9, 32]})],
+    ids=["rect", "polygon"])  # fmt: skip
 def test_tidy_cuts_what_reaches_a_little_over_the_border(shape, cut):
     before = [Picture("a.png", [Region(shape, {"label": "cat"}, 2), rect(1, 1, 9, 9)])]
     after, [change] = checks.tidy(before, {"a.png": (32, 32)})
@@ -592,8 +542,8 @@ def test_tidy_cuts_what_reaches_a_little_over_the_border(shape, cut):
 
 
 @pytest.mark.parametrize("region", [
-    rect(30, 0, 5, 5), rect(-0.5, 1, 0.4, 5),
-    Region({"name": "circle", "cx": 1, "cy": 5, "r": 1.5}), Region({"name": "blob"})], ids=["far over", "wholly outside", "circle", "broken"])  # fmt: skip
+    rect(30, 0, 5, 5), rect(-0.5, 1, 0.4, 5), Region({"name": "circle", "cx": 1, "cy": 5, "r": 1.5}),
+    Region({"name": "blob"})], ids=["far over", "wholly outside", "circle", "broken"])  # fmt: skip
 def test_tidy_leaves_alone_what_it_cannot_mend(region):
     before, sizes = [Picture("a.png", [region])], {"a.png": (32, 32)}
     assert checks.tidy(before, sizes) == (before, [])
@@ -611,81 +561,48 @@ def test_tidy_strips_white_space_and_reports_it_once(schema):
     assert checks.check(after, schema) == []
 
 
-def test_points_and_pictures_without_regions(pictures):
-    """They have neither area nor partner, and stop nothing."""
-    point = Picture("d.png", [Region(SHAPES[5], {"label": "cat"})])
-    mixed = [*pictures, point]
-    assert an.boxes(mixed).shape == (4, 4) and not agreement.masks(mixed, (64, 64))[3].any()
-    result = agreement.compare(mixed, mixed)
-    assert len(result.pairs) == 3 and result.mean_iou == 1
-    assert [name for name, _ in result.only_a] == [name for name, _ in result.only_b] == ["d.png"]
-    assert an.boxes([Picture("e")]).shape == (0, 4) and agreement.masks([], (8, 8)).shape == (
-        0,
-        8,
-        8,
-    )
-
-
-def test_text_attributes():
-    schema = {"region": {"note": {"type": "text"}}, "file": {}}
-    regions = [rect(1, 1, 1, 1), rect(2, 1, 1, 1, note="x"), rect(3, 1, 1, 1, note=5)]
-    pictures = [Picture("a", regions)]
-    assert [f.problem for f in checks.check(pictures, schema)] == ["note is 5, not text"]
-
-
-@pytest.mark.parametrize("sizes", [(0, 32), (32,), 32, (32, 32, 3), ("32", "32"), (math.nan, 3),
-])  # fmt: skip
-def test_sizes_that_are_none(pictures, sizes):
-    with pytest.raises(ValueError, match="width, height"):
-        checks.check(pictures, sizes={"a.png": sizes})
-
-
 # -- damaged and hostile files ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("content, word", [
-    (b"", "empty"), (b" \r\n ", "empty"), (b"\xef\xbb\xbf", "empty"),
-    (b"\x89PNG\r\n\x1a\n", "utf-8"), ("x,y".encode("utf-16"), "utf-8"),
-    (b"filename,size\na,1", "columns ['size']"),
+    (b" \r\n ", "empty"), (b"\xef\xbb\xbf", "empty"), (b"\x89PNG\r\n\x1a\n", "utf-8"),
     (HEADER.replace(",region_id", "").encode(), "missing columns ['region_id']"),
-    (HEADER.replace(",", ":").encode(), "unknown"), (b"hello", "line 1 must be"),
     (HEADER.encode() + b",comment\n", "columns ['comment']"),  # would be lost
     (b'{"a.png-1": {', "line 1 column"), (b"[1, 2]", "not a JSON object"), (b"[" * 100_000, "VIA"),
-    (b"{'a': 1}", "double quotes"), (b'{"a":NaN}', "no picture of VIA"),
-    (b'{"images":[],"annotations":[]}', "no picture of VIA"), (b'{"_via_img_metadata":[]}', "VIA"),
-    (b'{"a-1":{"filename":"a","size":-1,"file_attributes":[]}}', "file_attributes"),
-    (b'{"a-1":{"filename":"a","size":-1,"regions":5}}', "regions"),
-    (b'{"a-1":{"filename":"a","size":[],"regions":[],"file_attributes":{}}}', "'size' is missing"),
-    (b'{"a-1":{"filename":"a","size":1,"regions":[1],"file_attributes":{}}}', "no picture of VIA"),
+    (b'{"a":NaN}', "no picture of VIA"), (b'{"_via_img_metadata":[]}', "'_via_img_metadata'"),
+    (b'{"a-1":{"filename":"a"},"a-1":{"filename":"a"}}', "the key 'a-1' comes twice"),
+    (b'{"a-1":{"filename":"a","file_attributes":[]}}', "'file_attributes' is missing or"),
+    (b'{"a-1":{"filename":"a","regions":5}}', "'regions'"), (b'{"a-1":{"filename":5}}', "'filenam"),
+    (b'{"a-1":{"filename":"a","size":[]}}', "'size'"),
+    (b'{"a-1":{"filename":"a","regions":[1]}}', "entry 'a-1' is no picture of VIA"),
 ])  # fmt: skip
 def test_damaged_files_give_one_clear_error(tmp_path, content, word):
     (tmp_path / "bad").write_bytes(content)
     with pytest.raises(AnnotationError, match=re.escape(word)) as error:
         an.read_via(tmp_path / "bad")
     assert str(error.value).startswith("bad") and "Fix:" in str(error.value)
-    assert len(str(error.value)) < 600 and "Traceback" not in str(error.value)
+    assert len(str(error.value)) < 600
     assert checks.check(tmp_path / "bad") == error.value.findings != []
 
 
 def test_read_says_once_what_is_wrong_with_many_rows(tmp_path):
-    rubbish = [f"x{i}" for i in range(1000)]
+    rubbish = [f"x{i}" for i in range(900)]
     path = csv_file(tmp_path, row(), *rubbish, row(shape="{'a': 1}"), row("b"), "y")
     with pytest.raises(AnnotationError, match=r"row 3.*\(1 more in \.findings\)") as error:
         an.read_via(path)
     columns, python = error.value.findings
-    assert (columns.row, python.row) == (3, 1003) and columns.also[-1] == (path.name, 1005)
-    assert "1 columns, not 7 (likewise row 4; row 5; row 6 and 997 more). Fix:" in str(columns)
+    assert (columns.row, python.row) == (3, 903) and columns.also[-1] == (path.name, 905)
+    assert "1 columns, not 7 (likewise row 4; row 5; row 6 and 897 more). Fix:" in str(columns)
 
 
 @pytest.mark.parametrize("head, unit", [
-    ("", "\0"), (HEADER + "\n", 'a,"'), (HEADER + "\nx", ","), (HEADER + "\n", "x\n"),
-    ('{"a":"', "x")],
-    ids=["zeros", "open quotes", "commas", "25 million rows", "open JSON string"])  # fmt: skip
+    ("", "\0"), (HEADER + "\n", 'a,"'), (HEADER + "\n", "x\n"), ('{"a":"', "x")],
+    ids=["zeros", "open quotes", "25 million rows", "open JSON string"])  # fmt: skip
 def test_50_mb_of_rubbish(tmp_path, head, unit):
     (tmp_path / "big").write_text(head + unit * (50_000_000 // len(unit)))
     with pytest.raises(AnnotationError) as error:
         an.read_via(tmp_path / "big")
-    assert len(str(error.value)) < 600 and len(error.value.findings) <= 1000
+    assert len(str(error.value)) < 600 and len(error.value.findings) == 1
 
 
 def test_50_mb_of_polygons(tmp_path):
@@ -699,36 +616,18 @@ def test_50_mb_of_polygons(tmp_path):
 
 
 def test_mistakes_of_ours_are_not_blamed_on_the_file(tmp_path, monkeypatch):
-    path = csv_file(tmp_path, row())
-    for mistake in (AttributeError, TypeError, KeyError):
+    def broken(*_, **__):
+        raise TypeError("ours")
 
-        def broken(*_, mistake=mistake, **__):
-            raise mistake("ours")
-
-        monkeypatch.setattr(an, "Picture", broken)
-        with pytest.raises(mistake, match="ours"):
-            an.read_via(path)
-
-
-def test_the_cause_is_kept(tmp_path):
-    (tmp_path / "bad").write_text('{"a": ')
-    with pytest.raises(AnnotationError) as error:
-        an.read_via(tmp_path / "bad")
-    assert isinstance(error.value.__cause__, json.JSONDecodeError)
-
-
-def test_missing_file(tmp_path):
-    for read in (an.read_via, an.read_schema, checks.check):
-        with pytest.raises(FileNotFoundError, match="nowhere"):
-            read(tmp_path / "nowhere")
+    monkeypatch.setattr(an, "Picture", broken)
+    with pytest.raises(TypeError, match="ours"):
+        an.read_via(csv_file(tmp_path, row()))
 
 
 @pytest.mark.parametrize("text, word", [
-    ("{}", "'region'"), ('{"region":{}}', "'file'"), ('{"region":[],"file":{}}', "region"),
-    ('{"region":{"a":{}},"file":{}}', "'a' needs"), ("{", "double quotes"),
+    ("{}", "'region'"), ('{"region":{}}', "'file'"), ('{"region":{"a":{}},"file":{}}', "'a' needs"),
     ('{"region":{"a":{"type":"slider","options":{}}},"file":{}}', "'a'"),
-    ('{"region":{"a":{"type":"radio"}},"file":{}}', "options"),
-    ('{"region":{"a":{"type":"radio","options":["x"]}},"file":{}}', "'a'")])  # fmt: skip
+    ('{"region":{"a":{"type":"radio","options":["x"]}},"file":{}}', "options")])  # fmt: skip
 def test_damaged_schema(tmp_path, text, word):
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(AnnotationError, match=word):
@@ -764,30 +663,28 @@ def test_pairs_below_the_gate_push_out_no_good_one():
     assert (result.only_a, result.only_b) == ([("p", a[0].regions[1])], [("p", b[0].regions[1])])
 
 
-def test_unmatched_and_lone_pictures():
-    a = [Picture("p", [rect(0, 0, 10, 10)]), Picture("q", [rect(0, 0, 4, 4)]), Picture("r")]
+def test_unmatched_lone_and_empty_pictures():
+    point = Region(SHAPES[5])
+    a = [Picture("p", [rect(0, 0, 10, 10)]), Picture("q", [rect(0, 0, 4, 4), point]), Picture("r")]
     b = [Picture("p", [rect(5, 0, 10, 10)]), Picture("s", [rect(1, 1, 4, 4)])]
     result = agreement.compare(a, b)
     assert result.pairs == [] and math.isnan(result.mean_iou)
     assert result.attributes.empty and list(result.attributes) == ["equal", "kappa"]
-    assert [n for n, _ in result.only_a] == ["p", "q"]
+    assert [n for n, _ in result.only_a] == ["p", "q", "q"]
     assert [n for n, _ in result.only_b] == ["p", "s"]
     assert len(agreement.compare(a, b, gate=1 / 3).pairs) == 1  # IoU of the pair is exactly a third
+    assert agreement.compare(a, a).only_a == [("q", point)]  # no area, so no partner
+    assert an.boxes([Picture("e")]).shape == (0, 4) and agreement.masks([], (8, 8)).size == 0
 
 
 def test_kappa_against_worked_examples():
     """The 2 x 2 table 20, 5, 10, 15 has observed 0.7, expected 0.5, kappa 0.4."""
     a, b = ["y"] * 25 + ["n"] * 25, ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
-    assert agreement.cohen_kappa(a, b) == pytest.approx(0.4)
-    assert agreement.cohen_kappa(a, a) == 1 and agreement.cohen_kappa(["x", "y"], ["y", "x"]) == -1
-    assert (
-        agreement.cohen_kappa(["x"] * 2, ["y"] * 2)
-        == agreement.cohen_kappa(["x"] * 2, ["x", "y"])
-        == 0
-    )
-    assert math.isnan(agreement.cohen_kappa(["x"] * 2, ["x"] * 2)) and math.isnan(
-        agreement.cohen_kappa([], [])
-    )
+    kappa = agreement.cohen_kappa
+    assert kappa(a, b) == pytest.approx(0.4)
+    assert kappa(a, a) == 1 and kappa(["x", "y"], ["y", "x"]) == -1
+    assert kappa(["x"] * 2, ["y"] * 2) == kappa(["x"] * 2, ["x", "y"]) == 0
+    assert math.isnan(kappa(["x"] * 2, ["x"] * 2)) and math.isnan(kappa([], []))
 
 
 def test_attributes_are_compared_over_matched_pairs():
@@ -805,38 +702,3 @@ def test_attributes_are_compared_over_matched_pairs():
     assert kappa["k"] == 0 and kappa["t"] == 1 and math.isnan(kappa["c"])
     everything = agreement.compare(a, a)
     assert everything.mean_iou == 1 and (everything.attributes["equal"] == 1).all()
-
-
-@pytest.mark.parametrize("pictures, word", [
-    ([Picture("a.png", [rect(math.nan, 1, 1, 1)])], "not JSON compliant"),
-    ([Picture("a.png"), Picture("a.png")], "merge their regions")])  # fmt: skip
-def test_writers_refuse_what_via_cannot_hold(tmp_path, schema, pictures, word):
-    with pytest.raises(ValueError, match=word):
-        an.write_via_json(pictures, tmp_path / "x")
-    with pytest.raises(ValueError, match=word):
-        an.write_via_project(pictures, tmp_path / "x", schema)
-    if len(pictures) == 1:  # in a CSV a picture may come twice
-        with pytest.raises(ValueError, match=word):
-            an.write_via_csv(pictures, tmp_path / "x")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_interrupted_writing_leaves_the_old_file(tmp_path, pictures, monkeypatch):
-    path = tmp_path / "deep/er/x.csv"
-    an.write_via_csv(pictures, path)
-    before = path.read_bytes()
-
-    def full(self, text, **_):
-        self.write_bytes(text[:5].encode())
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"):
-        an.write_via_csv(pictures[:1], path)
-    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
-
-
-def test_modules_need_no_tensorflow():
-    code = "import sys; from helpers.annotation import exports, via; print('tensorflow' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert run.stdout.strip() == "False", run.stderr

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy  # scipy.optimize is loaded where it is used: half a second
 
-from helpers.annotation.via import as_pictures, bounding_box, boxes, ticks
+from helpers.annotation.via import Picture, boxes, ticks
 
 
 def masks(pictures, size) -> np.ndarray:
@@ -35,11 +35,11 @@ def iou(boxes_a, boxes_b) -> np.ndarray:
             raise ValueError(
                 f"boxes {v.shape} must be (n, 4), without NaN, infinity or negative width, height."
             )
-    a, b = a.reshape(-1, 4), b.reshape(-1, 4)  # [] is (0,)
-    low = np.maximum(a[:, None, :2], b[:, :2])
-    high = np.minimum((a[:, :2] + a[:, 2:])[:, None], b[:, :2] + b[:, 2:])
-    inter = np.clip(high - low, 0, None).prod(2)
-    union = a[:, 2:].prod(1)[:, None] + b[:, 2:].prod(1) - inter
+    a, b = a.reshape(-1, 1, 4), b.reshape(1, -1, 4)  # (n, 1, 4) with (1, m, 4) gives every pair
+    low = np.maximum(a[..., :2], b[..., :2])  # left and top edges of what both share: (n, m, 2)
+    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    inter = np.clip(high - low, 0, None).prod(axis=2)  # (n, m); boxes apart share nothing
+    union = a[..., 2:].prod(axis=2) + b[..., 2:].prod(axis=2) - inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
@@ -66,28 +66,26 @@ def compare(a, b, gate=0.5) -> Agreement:
 
     Boxes of a picture are matched one to one for the largest sum of IoU (Hungarian method, Kuhn
     1955), pairs below `gate` never: a point has no area, and so no partner. A checkbox counts as
-    the set of its ticks, a missing value as unticked. Raises ValueError for a broken shape, or for
-    anything but pictures.
+    the set of its ticks, a missing value as unticked. Raises AnnotationError for broken shapes.
     """
-    sides = {}
-    for side, pictures in enumerate((as_pictures(a), as_pictures(b))):
+    sides = {}  # file name -> (regions of a, regions of b)
+    for side, pictures in enumerate((a, b)):
         for p in pictures:
             sides.setdefault(p.filename, ([], []))[side].extend(p.regions)
     pairs, only_a, only_b = [], [], []
     for name, (of_a, of_b) in sides.items():
-        overlap = iou(*([bounding_box(r.shape) for r in side] for side in (of_a, of_b)))
+        overlap = iou(*(boxes([Picture(name, regions)]) for regions in (of_a, of_b)))
         overlap[overlap < gate] = 0  # or such a pair could push out a good one
-        matched = zip(*scipy.optimize.linear_sum_assignment(-overlap))
-        matched = [(i, j) for i, j in matched if overlap[i, j]]
-        pairs += [(name, of_a[i], of_b[j], float(overlap[i, j])) for i, j in matched]
-        used_a, used_b = {i for i, _ in matched}, {j for _, j in matched}
-        only_a += [(name, r) for i, r in enumerate(of_a) if i not in used_a]
-        only_b += [(name, r) for j, r in enumerate(of_b) if j not in used_b]
-    rows = {}
+        rows, columns = scipy.optimize.linear_sum_assignment(overlap, maximize=True)
+        matched = {i: j for i, j in zip(rows, columns) if overlap[i, j]}
+        pairs += [(name, of_a[i], of_b[j], float(overlap[i, j])) for i, j in matched.items()]
+        only_a += [(name, r) for i, r in enumerate(of_a) if i not in matched]
+        only_b += [(name, r) for j, r in enumerate(of_b) if j not in matched.values()]
+    table = {}
     for name in dict.fromkeys(n for _, r, s, _ in pairs for n in [*r.attributes, *s.attributes]):
         u, v = ([category(pair[k].attributes.get(name)) for pair in pairs] for k in (1, 2))
-        rows[name] = np.mean(np.equal(u, v)), cohen_kappa(u, v)
-    attributes = pd.DataFrame.from_dict(rows, "index", float, ["equal", "kappa"])
+        table[name] = np.mean(np.equal(u, v)), cohen_kappa(u, v)
+    attributes = pd.DataFrame.from_dict(table, "index", float, ["equal", "kappa"])
     mean_iou = float(np.mean([pair[3] for pair in pairs])) if pairs else math.nan
     return Agreement(pairs, only_a, only_b, mean_iou, attributes.rename_axis("attribute"))
 

@@ -8,8 +8,9 @@ by `flat_name`. A reader returns pictures with rect regions; it raises Annotatio
 content and FileNotFoundError for a missing file.
 """
 
-import json
 import math
+import os
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path, PurePosixPath
 from reprlib import repr as short
@@ -17,16 +18,17 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from helpers.annotation.checks import check  # fmt: skip
-from helpers.annotation.via import (  # fmt: skip
-    AnnotationError,
-    Finding,
-    Picture,
-    Region,
-    bounding_box,
-    reading,
+from helpers.annotation import via
+from helpers.annotation.checks import check
+from helpers.files import member, parse_json, read_text, sweep, to_json, write_text, writing
+
+# what a line of text cannot hold: control characters, line ends, half a surrogate pair
+CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff"
+HAIR = 1e-3  # of a picture: what other programs' rounding reaches over its border
+# a part of a path that Windows refuses, or that leads elsewhere (".." ends with a dot)
+NOT_A_NAME = re.compile(
+    rf'[<>:"|?*\\/{CONTROL}]|[. ]$|^(con|prn|aux|nul|(com|lpt)[0-9]) *(\.|$)', re.IGNORECASE
 )
-from helpers.files import member, parse, read_text, to_json, write_text, writing  # fmt: skip
 
 
 def write_coco(pictures, path, sizes, categories) -> None:
@@ -47,7 +49,7 @@ def write_coco(pictures, path, sizes, categories) -> None:
             annotations.append({
                 "id": len(annotations) + 1, "image_id": image_id,
                 "category_id": ids[r.attributes["label"]],
-                "bbox": list(bounding_box(r.shape)), "area": _area(outline), "iscrowd": 0,
+                "bbox": list(via.bounding_box(r.shape)), "area": _area(outline), "iscrowd": 0,
                 "segmentation": [[v for point in outline for v in point]],
                 "attributes": {k: v for k, v in r.attributes.items() if k != "label"},
             })  # fmt: skip
@@ -69,7 +71,7 @@ def _outline(shape):
         x = shape["cx"] + u * np.cos(theta) - v * np.sin(theta)
         y = shape["cy"] + u * np.sin(theta) + v * np.cos(theta)
         return np.stack([x, y], axis=1).round(3).tolist()
-    x, y, w, h = bounding_box(shape)
+    x, y, w, h = via.bounding_box(shape)
     return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
 
 
@@ -79,25 +81,29 @@ def _area(points):
     return round(abs(sum(x * v - u * y for (x, y), (u, v) in pairs)) / 2, 6)
 
 
-def read_coco(path) -> list[Picture]:
-    """Read boxes, labels and "attributes" of COCO JSON."""
-    with reading(path, "COCO file"):
-        coco = parse(read_text(path))
-        names = {
-            member(c, "id", int): member(c, "name", str) for c in member(coco, "categories", list)
-        }
-        pictures = {
-            member(i, "id", int): Picture(member(i, "file_name", str))
-            for i in member(coco, "images", list)
-        }
+def read_coco(path) -> list[via.Picture]:
+    """Read boxes, labels (the categories) and "attributes" of COCO JSON."""
+    with via.reading(path, "COCO file"):
+        coco = parse_json(read_text(path))
+        names = _by_id(coco, "categories", "name")
+        pictures = {i: via.Picture(name) for i, name in _by_id(coco, "images", "file_name").items()}
         for a in member(coco, "annotations", list):
             image, category = member(a, "image_id", int), member(a, "category_id", int)
             if image not in pictures or category not in names:
                 raise ValueError(f"there is no image {image}, or no category {category}")
+            attributes = {**member(a, "attributes", dict, {}), "label": names[category]}
             x, y, w, h = member(a, "bbox", list)
-            attributes = {"label": names[category], **member(a, "attributes", dict, {})}
             pictures[image].regions.append(_rect(x, y, w, h, attributes))
         return list(pictures.values())
+
+
+def _by_id(coco, part, key):
+    """{id: text} of COCO's images or categories."""
+    entries = member(coco, part, list)
+    texts = {member(entry, "id", int): member(entry, key, str) for entry in entries}
+    if len(texts) < len(entries):
+        raise ValueError(f"two {part} have one id")
+    return texts
 
 
 def flat_name(filename) -> str:
@@ -119,42 +125,53 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
     """
     require_exportable(pictures, sizes, categories, ".txt")
     indices = {name: i for i, name in enumerate(categories)}
-    classes = "".join(f"  {i}: {json.dumps(name)}\n" for name, i in indices.items())
+    classes = "".join(f"  {i}: {to_json(name)}\n" for name, i in indices.items())
     files = {
         "classes.txt": "".join(f"{name}\n" for name in categories),
         "data.yaml": f"train: images\nval: images  # choose other pictures\nnames:\n{classes}",
     }
     for p in pictures:
-        (width, height), lines = sizes[p.filename], ""
+        size, lines = np.array(sizes[p.filename]), ""
         for r in p.regions:
-            x, y, w, h = bounding_box(r.shape)
-            shares = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
-            numbers = " ".join(f"{share:.6f}" for share in shares)
+            box = np.array(via.bounding_box(r.shape))
+            # trainers drop a picture for a share above 1; a border may be a hair beyond
+            low, high = (box[:2] / size).clip(0, 1), ((box[:2] + box[2:]) / size).clip(0, 1)
+            numbers = " ".join(f"{share:.6f}" for share in [*(low + high) / 2, *high - low])
             lines += f"{indices[r.attributes['label']]} {numbers}\n"
         files[f"labels/{_label_file(p.filename, '.txt')}"] = lines
     _write_folder(folder, files)
 
 
-def read_yolo(folder, sizes) -> list[Picture]:
+def read_yolo(folder, sizes) -> list[via.Picture]:
     """Read the pictures that `sizes` names, in its order, from a YOLO folder.
 
-    The labels are in labels/, or beside classes.txt.
+    The labels are in labels/, or beside classes.txt. An empty file says that there is nothing in
+    the picture; a missing one, that nobody has looked.
     """
     folder, pictures = Path(folder), []
     labels = folder / "labels" if (folder / "labels").is_dir() else folder
-    with reading(folder / "classes.txt", "list of classes"):
+    with via.reading(folder / "classes.txt", "list of classes"):
         names = dict(enumerate(read_text(folder / "classes.txt").splitlines()))
-    for filename, (width, height) in sizes.items():
+    for filename, size in sizes.items():
         path, regions = labels / _label_file(filename, ".txt"), []
-        with reading(path, "YOLO label file"):
-            for line in path.read_text(encoding="utf-8").splitlines():
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"There is no label file {path}: leave {filename!r} out of sizes."
+            )
+        with via.reading(path, "YOLO label file"):
+            for line in path.read_text(encoding="utf-8-sig").splitlines():
                 index, *numbers = line.split()
                 cx, cy, w, h = map(float, numbers)
-                x, y = (cx - w / 2) * width, (cy - h / 2) * height
+                if max(cx, cy, w, h) > 1 + HAIR:
+                    raise ValueError(f"{line!r} holds no shares of the picture, from 0 to 1")
                 if int(index) not in names:
                     raise ValueError(f"there is no class {index} among the {len(names)}")
-                regions.append(_rect(x, y, w * width, h * height, {"label": names[int(index)]}))
-        pictures.append(Picture(filename, regions))
+                edges = np.array([[cx - w / 2, cy - h / 2], [cx + w / 2, cy + h / 2]])
+                inside = edges.clip(0, 1)  # six decimals may reach a hair beyond
+                low, high = np.where(abs(edges - inside) < HAIR, inside, edges) * size
+                box = [*low.tolist(), *(high - low).tolist()]
+                regions.append(_rect(*box, {"label": names[int(index)]}))
+        pictures.append(via.Picture(filename, regions))
     return pictures
 
 
@@ -175,7 +192,7 @@ def write_voc(pictures, folder, sizes) -> None:
         _add(ET.SubElement(root, "size"), width=width, height=height, depth=3)
         _add(root, segmented=0)
         for r in p.regions:
-            x, y, w, h = bounding_box(r.shape)
+            x, y, w, h = via.bounding_box(r.shape)
             flags = {k: int(r.attributes.get(k) == "yes") for k in ("truncated", "occluded")}
             thing = ET.SubElement(root, "object")
             _add(thing, name=r.attributes["label"], pose="Unspecified", **flags, difficult=0)
@@ -197,24 +214,20 @@ def _add(element, **children):
         ET.SubElement(element, tag).text = value if isinstance(value, str) else to_json(value)
 
 
-def read_voc(folder) -> list[Picture]:
+def read_voc(folder) -> list[via.Picture]:
     """Read file names, boxes and labels of a Pascal VOC folder, in the order of its file names."""
     pictures, paths = [], sorted(Path(folder).glob("*.xml"))
     if not paths:
         raise FileNotFoundError(f"There are no .xml files in {folder}. Check the path.")
     for path in paths:
-        with reading(path, "Pascal VOC file"):
-            if "<!DOCTYPE" in (text := read_text(path)):  # its entities can grow without bound
-                raise ValueError("a document type is not allowed")
-            root, regions = ET.fromstring(text), []
+        with via.reading(path, "Pascal VOC file"):
+            root, regions = ET.fromstring(read_text(path)), []
             for thing in root.iter("object"):
-                left, top, right, bottom = (
-                    float(_need(thing, f"bndbox/{side}"))
-                    for side in ("xmin", "ymin", "xmax", "ymax")
-                )
+                sides = ("xmin", "ymin", "xmax", "ymax")
+                left, top, right, bottom = (float(_need(thing, f"bndbox/{side}")) for side in sides)
                 box = left - 1, top - 1, right - left + 1, bottom - top + 1
                 regions.append(_rect(*box, {"label": _need(thing, "name")}))
-            pictures.append(Picture(_need(root, "filename"), regions))
+            pictures.append(via.Picture(_need(root, "filename"), regions))
     return pictures
 
 
@@ -225,8 +238,10 @@ def _need(element, tag):
 
 
 def _rect(x, y, width, height, attributes):
-    region = Region({"name": "rect", "x": x, "y": y, "width": width, "height": height}, attributes)
-    bounding_box(region.shape)  # raises for NaN and negative sizes
+    region = via.Region(
+        {"name": "rect", "x": x, "y": y, "width": width, "height": height}, attributes
+    )
+    via.bounding_box(region.shape)  # raises for NaN and negative sizes
     return region
 
 
@@ -236,43 +251,53 @@ def require_exportable(pictures, sizes, categories=None, suffix=None) -> None:
     `suffix` is that of the label files, if there is one per picture.
     """
     findings = check(pictures, sizes=sizes) or [
-        Finding(p.filename, *found) for p in pictures for found in _problems(p, categories)
+        via.Finding(p.filename, *problem) for p in pictures for problem in _problems(p, categories)
     ]
+    for i, name in enumerate(categories or ()):
+        if name in categories[:i] or not _is_line(name):
+            problem = f"{short(name)} comes twice, or is no line of text"
+            findings.append(via.Finding("categories", None, problem, "leave it out, or rename it"))
     owners = {}
     for p in pictures if suffix and not findings else ():
         file = _label_file(p.filename, suffix)
         if (owner := owners.setdefault(file.casefold(), p)) is not p:
             problem = f"it would share one label file, {file!r}, with {owner.filename!r}"
-            findings.append(Finding(p.filename, p.row, problem, "rename one of them"))
+            findings.append(via.Finding(p.filename, p.row, problem, "rename one of them"))
     if findings:
-        raise AnnotationError(*findings)
+        raise via.AnnotationError(*findings)
+
+
+def _is_no_line(text):
+    return not isinstance(text, str) or not text.strip() or re.search(f"[{CONTROL}]", text)
 
 
 def _problems(p, categories):
     """Yield (row, problem, fix) for what no export can hold."""
-    name = PurePosixPath(p.filename)
-    leaves = name.is_absolute() or ".." in name.parts or "\\" in p.filename
-    if leaves or not name.name or not p.filename.isprintable():
-        fix = "begin with a folder or a name, write /, leave out '..' and control characters"
-        yield p.row, f"{p.filename!r} is no file name below a folder", fix
+    parts = PurePosixPath(p.filename).parts
+    if not parts or any(map(NOT_A_NAME.search, parts)):
+        problem = f"{p.filename!r} is no file name below a folder that every system can hold"
+        yield p.row, problem, 'rename it without < > : " | ? * \\ and "..", or device names (CON)'
     for r in p.regions:
         label = r.attributes.get("label")
-        text = isinstance(label, str) and label.strip()
+        text = label.strip() if isinstance(label, str) else ""
         known = [label] if categories is None else categories
-        if not text or not text.isprintable():
+        if not _is_line(text):
             yield r.row, f"label is {short(label)}, no text to export", "choose a label"
-        elif not label.isprintable() or (label not in known and text in known):
-            fix = "strip it by checks.tidy"
-            yield r.row, f"label {label!r} has white space at its ends", fix
+        elif text != label and (label not in known or not _is_line(label)):
+            yield r.row, f"label {label!r} has white space at its ends", "strip it by checks.tidy"
         elif label not in known:
             yield r.row, f"label {label!r} is none of the categories", "choose one, or add it"
-        if min(bounding_box(r.shape)[2:]) <= 0:
+        if min(via.bounding_box(r.shape)[2:]) <= 0:
             yield r.row, f"{r.shape['name']} without area", "leave it out"
 
 
+def _is_line(text):
+    return isinstance(text, str) and text.strip() and not re.search(f"[{CONTROL}]", text)
+
+
 def _write_folder(folder, files):
-    """Write {name: text} as the whole content of a folder, all of them or none."""
-    folder = Path(folder)
+    """Write {name: text} as the whole content of a folder; a full disk leaves the old one."""
+    folder = Path(folder).resolve()
     if folder.is_file():  # never delete what somebody else put there
         raise FileExistsError(f"{folder} is a file: choose a new folder")
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
@@ -280,16 +305,12 @@ def _write_folder(folder, files):
         raise FileExistsError(f"{folder} also holds {short(sorted(others))}: choose a new folder")
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent, prefix=".export_") as beside:
-            new, old = Path(beside, "new"), Path(beside, "old")
-            new.mkdir()
+        sweep(folder)
+        beside = {"dir": folder.parent, "prefix": f".{os.getpid()}_", "suffix": f"_{folder.name}"}
+        with TemporaryDirectory(**beside) as new:
             for name, text in files.items():
-                (new / name).parent.mkdir(exist_ok=True)
-                (new / name).write_text(text, encoding="utf-8", newline="\n")
-            try:  # a folder cannot be replaced in one step
-                if folder.exists():
-                    folder.rename(old)
-                new.rename(folder)
-            finally:
-                if old.exists() and not folder.exists():
-                    old.rename(folder)
+                Path(new, name).parent.mkdir(exist_ok=True)
+                Path(new, name).write_text(text, encoding="utf-8", newline="\n")
+            for name in files:  # none but these are there
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(Path(new, name), folder / name)

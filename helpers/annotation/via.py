@@ -10,7 +10,6 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from xml.etree.ElementTree import ParseError
 
 import numpy as np
 
-from helpers.files import member, parse, read_text, to_json, write_text
+from helpers.files import member, parse_json, read_text, to_json, write_text
 
 HEADER = (
     "filename,file_size,file_attributes,region_count,region_id,"
@@ -35,10 +34,9 @@ SHAPES = {
     "polyline": ("all_points_x", "all_points_y"),
     "point": ("cx", "cy"),
 }
-CHOICES = ("dropdown", "radio", "image", "checkbox")
 TOLERANCE = 1e-3  # pixels; VIA rounds to three decimals
 DAMAGED = (ValueError, RecursionError, csv.Error, ParseError)  # what damaged text raises
-GIVE_UP = 100_000  # damaged rows after which the rest of a file is not read
+GIVE_UP = 1000  # damaged rows after which the rest of a file is not read
 
 csv.field_size_limit(2**31 - 1)  # a polygon may fill more than csv's 131,072 characters
 
@@ -61,11 +59,6 @@ class Picture:
     size: int | str = -1
     file_attributes: dict = field(default_factory=dict)
     row: int | None = field(default=None, compare=False)
-    kept_id: str | None = field(default=None, compare=False)  # VIA's, from an earlier name or size
-
-    @property
-    def via_id(self) -> str:
-        return self.kept_id or f"{self.filename}{self.size}"
 
 
 class Finding(NamedTuple):
@@ -75,6 +68,7 @@ class Finding(NamedTuple):
     row: int | None
     problem: str
     fix: str
+    cause: str | None = None  # what it has in common with others; None: the problem itself
     also: tuple = ()  # (file, row) of the other places with the same cause
 
     def __str__(self):
@@ -89,16 +83,12 @@ def _place(file, row):
 
 
 def one_per_cause(findings) -> list[Finding]:
-    """One finding per cause, the first; `also` holds the places of the others.
-
-    Problems that differ only in numbers have one cause, but 'cat1' and 'cat2' are two labels.
-    """
+    """One finding per cause, the first; `also` holds the places of the others."""
     causes = {}
     for finding in findings:
-        cause = re.sub(r"('[^']*')|[-\d.]+", r"\1", f"{finding.problem}: {finding.fix}")
-        causes.setdefault(cause, []).append(finding)
+        causes.setdefault(finding.cause or finding.problem, []).append(finding)
     return [
-        first._replace(also=(*first.also, *((f.file, f.row) for f in others)))
+        first._replace(also=(*first.also, *((other.file, other.row) for other in others)))
         for first, *others in causes.values()
     ]
 
@@ -106,8 +96,9 @@ def one_per_cause(findings) -> list[Finding]:
 class AnnotationError(ValueError):
     """Annotations that cannot be used: every cause in `findings`, the first in the message."""
 
-    def __init__(self, *findings):
+    def __init__(self, *findings, pictures=()):
         self.findings = one_per_cause(findings)
+        self.pictures = list(pictures)  # what could be read in spite of them
         first, *others = self.findings
         super().__init__(f"{first} ({len(others)} more in .findings)" if others else str(first))
 
@@ -136,22 +127,13 @@ def read_via(path) -> list[Picture]:
 
     Raises AnnotationError with every finding, one per cause, FileNotFoundError for a missing file.
     """
-    pictures, findings = read_with_findings(path)
-    if findings:
-        raise AnnotationError(*findings)
-    return pictures
-
-
-def read_with_findings(path):
-    """(pictures, findings); raises AnnotationError where nothing can be read."""
     with reading(path, "VIA file"):
-        name, text = Path(path).name, read_text(path)
-        if text.lstrip()[0] not in "{[":
-            return _from_csv(name, text)
-        entries = parse(text)
-        if "_via_img_metadata" in entries:
-            entries = member(entries, "_via_img_metadata", dict)
-        return _from_json(name, entries)
+        text = read_text(path)
+        read = _from_json if text.lstrip()[0] in "{[" else _from_csv
+        pictures, findings = read(Path(path).name, text)
+    if findings:
+        raise AnnotationError(*findings, pictures=pictures)
+    return pictures
 
 
 def _from_csv(name, text):
@@ -167,10 +149,9 @@ def _from_csv(name, text):
             fix = "export it again as JSON, or correct the CSV in a text editor"
             if "{'" in line:
                 fix = "write the Python dict by json.dumps"
-            findings.append(Finding(name, row, f"damaged row, {error}", fix))
+            cause = re.sub(r"\d+", "", f"{error}{fix}")  # wherever in the row
+            findings.append(Finding(name, row, f"damaged row, {error}", fix, cause))
             if len(findings) == GIVE_UP:
-                problem = f"{GIVE_UP:,} rows are damaged; the rest was not read"
-                findings.append(Finding(name, row, problem, "export the file from VIA again"))
                 break
             continue
         picture = pictures.setdefault((filename, size), Picture(filename, size=size, row=row))
@@ -189,15 +170,18 @@ def _header(name, line):
         known = [c for c in columns if not re.fullmatch(r"(index|Unnamed: \d+)?", c)]  # row numbers
         if sorted(known) == sorted(COLUMNS):
             return delimiter, columns
-    found = line.split(",")
-    wrong = [c for c in found if c not in COLUMNS] or [c for c in COLUMNS if c not in found]
-    problem = f"no valid VIA file: unknown or missing columns {short(wrong)}"
+    wrong = {*line.split(",")} ^ {*COLUMNS}
+    problem = f"no valid VIA file: unknown or missing columns {short(sorted(wrong))}"
     fix = f"save as CSV with commas; line 1 must be {HEADER}"
     raise AnnotationError(Finding(name, None, problem, fix))
 
 
 def _cells(line, delimiter):
-    cells = next(csv.reader([line], delimiter=delimiter))
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, strict=True))
+    except csv.Error:  # VIA does not double the quotes of a name: "a".png needs a letter before it
+        cells = next(csv.reader([f"x{line}"], delimiter=delimiter))
+        cells[0] = cells[0][1:]
     if len(cells) == 1 and cells[0] and cells[0] != line:  # a spreadsheet quoted the whole line
         cells = next(csv.reader(cells, delimiter=delimiter))
     return cells
@@ -221,56 +205,61 @@ def _csv_row(line, delimiter, columns):
 
 
 def _parse_cell(column, text):
+    plain = text
+    if "undefined" in text:  # VIA's CSV, no JSON, for an attribute left open
+        # a string without an end matches up to the end, so that no place is looked at twice
+        plain = re.sub(r'("(?:[^"\\]|\\.)*"?)|\bundefined\b', lambda m: m[1] or "null", text)
     try:
-        return parse(text)
+        values = parse_json(plain)
     except DAMAGED as error:
-        if "undefined" in text:  # VIA's CSV, no JSON, for an attribute left open
-            text = re.sub(r'("(?:[^"\\]|\\.)*")|\bundefined\b', lambda m: m[1] or "null", text)
-            return {k: v for k, v in parse(text).items() if v is not None}
         raise ValueError(f"{column} is no JSON ({error})") from error
+    return values if plain == text else {k: v for k, v in values.items() if v is not None}
 
 
-def _from_json(name, entries):
-    pictures, findings, row = [], [], 2
+def _from_json(name, text):
+    pictures, row, entries = [], 2, parse_json(text)
+    if "_via_img_metadata" in entries:
+        entries = member(entries, "_via_img_metadata", dict)
     for key, entry in entries.items():
         try:
             filename, size = member(entry, "filename", str), member(entry, "size", int | str, -1)
             about = member(entry, "file_attributes", dict, {})
             regions = member(entry, "regions", list | dict, [])
             if isinstance(regions, dict):  # VIA 1 numbers them: "0", "1"
-                regions = regions.values()
+                regions = [regions[k] for k in sorted(regions, key=_as_in_javascript)]
             dicts = [
                 (member(r, "shape_attributes", dict), member(r, "region_attributes", dict, {}))
                 for r in regions
             ]
         except ValueError as error:
-            where, problem = f"{name}, entry {short(key)}", f"no picture of VIA ({error})"
-            findings.append(Finding(where, None, problem, "export it from VIA 2"))
-            continue
-        regions = [Region(*both, row + i) for i, both in enumerate(dicts)]
-        kept_id = key if key != f"{filename}{size}" else None
-        pictures.append(Picture(filename, regions, size, about, row, kept_id))
+            raise ValueError(f"entry {short(key)} is no picture of VIA: {error}") from error
+        regions = [Region(*pair, i) for i, pair in enumerate(dicts, row)]
+        pictures.append(Picture(filename, regions, size, about, row))
         row += max(len(regions), 1)
-    return pictures, findings
+    return pictures, []
+
+
+def _as_in_javascript(key):
+    """Sort keys as JavaScript keeps them: numbers first, by value, then the others as they came."""
+    return int(key) if re.fullmatch("0|[1-9][0-9]{0,9}", key) else math.inf
 
 
 def read_schema(path) -> dict:
     """Read VIA's attributes file, or the attributes of a VIA project.
 
-    Returns:
-        {"region": {name: {"type": ..., "options": {id: text}, ...}, ...}, "file": {...}}; types are
-        text, dropdown, radio, image, checkbox.
-
-    Raises AnnotationError for damaged content, FileNotFoundError for a missing file.
+    Returns {"region": {name: {"type": ..., "options": {id: text}, ...}, ...}, "file": {...}}; types
+    are text, dropdown, radio, image, checkbox. Raises AnnotationError for damaged content,
+    FileNotFoundError for a missing file.
     """
     with reading(path, "file of VIA attributes"):
-        schema = parse(read_text(path))
+        schema = parse_json(read_text(path))
         schema = schema.get("_via_attributes", schema)
         for part in ("region", "file"):
             for name, spec in member(schema, part, dict).items():
                 spec = spec if isinstance(spec, dict) else {}
-                choice = spec.get("type") in CHOICES and isinstance(spec.get("options"), dict)
-                if not choice and spec.get("type") != "text":
+                kind, options = spec.get("type"), spec.get("options")
+                choice = kind in ("dropdown", "radio", "image", "checkbox")
+                if kind != "text" and not (choice and isinstance(options, dict)):
                     raise ValueError(f"attribute {name!r} needs a type of VIA and its options")
     return schema
 
@@ -278,8 +267,9 @@ def read_schema(path) -> dict:
 def write_via_csv(pictures, path) -> None:
     """Write a CSV byte for byte as VIA does.
 
-    Raises ValueError for NaN, OSError (of the disk's own kind, such as IsADirectoryError or
-    NotADirectoryError) where `path` cannot be written; a file that was there stays as it was.
+    Raises ValueError for NaN, or a file name that would come back as another; OSError (of the
+    disk's own kind, such as IsADirectoryError or NotADirectoryError) where `path` cannot be
+    written. A file that was there stays as it was.
     """
 
     def cell(value):
@@ -288,45 +278,23 @@ def write_via_csv(pictures, path) -> None:
     lines = [HEADER]
     for p in pictures:
         start = f"{p.filename},{p.size},{cell(p.file_attributes)},{len(p.regions)}"
+        empty = f'{start},0,"{{}}","{{}}"'
+        odd = re.search('["\r\n\ud800-\udfff]', p.filename)
+        if odd and (odd[0] != '"' or _csv_row(empty, ",", COLUMNS)[0] != p.filename):
+            raise ValueError(f"VIA's CSV cannot hold the file name {p.filename!r}: rename the file")
         lines += [
             f"{start},{i},{cell(r.shape)},{cell(r.attributes)}" for i, r in enumerate(p.regions)
-        ] or [f'{start},0,"{{}}","{{}}"']
+        ] or [empty]
     write_text(path, "\n".join(lines))
 
 
-def write_via_json(pictures, path) -> None:
-    """Write VIA's annotation JSON. Raises ValueError for NaN or a picture listed twice."""
-    write_text(path, to_json(_metadata(pictures)))
+def write_via_project(pictures, path, schema) -> None:
+    """Write a new VIA project, which unlike a CSV keeps the types of attributes.
 
-
-def write_via_project(pictures, path, schema, project=None) -> None:
-    """Write a VIA project, which keeps attribute types.
-
-    `schema` is what `read_schema` returns; `project` an earlier project, the dict that its JSON
-    holds, whose settings and order of pictures are kept. Raises ValueError for NaN or a picture
-    listed twice.
+    `schema` is what `read_schema` returns. Raises ValueError for NaN or a picture listed twice.
     """
-    metadata = _metadata(pictures)
-    earlier = project or {
-        "_via_settings": {"project": {"name": Path(path).stem}},  # VIA adds the rest
-        "_via_img_metadata": {},
-        "_via_attributes": {},
-        "_via_data_format_version": "2.0.10",
-        "_via_image_id_list": [],
-    }
-    new = {**earlier, "_via_img_metadata": metadata, "_via_attributes": schema}
-    if "_via_image_id_list" in new:  # since 2.0.9
-        shown = [i for i in new["_via_image_id_list"] if i in metadata]
-        new["_via_image_id_list"] = list(dict.fromkeys([*shown, *metadata]))
-    write_text(path, to_json(new))
-
-
-def _metadata(pictures):
-    entries = {}
-    for p in pictures:
-        if p.via_id in entries:
-            raise ValueError(f"two pictures have the id {p.via_id!r}: merge their regions")
-        entries[p.via_id] = {
+    metadata = {
+        f"{p.filename}{p.size}": {
             "filename": p.filename,
             "size": p.size,
             "regions": [
@@ -334,7 +302,18 @@ def _metadata(pictures):
             ],
             "file_attributes": p.file_attributes,
         }
-    return entries
+        for p in pictures
+    }
+    if len(metadata) < len(pictures):
+        raise ValueError("a picture is listed twice: merge its regions")
+    project = {
+        "_via_settings": {"project": {"name": Path(path).stem}},  # VIA adds the rest
+        "_via_img_metadata": metadata,
+        "_via_attributes": schema,
+        "_via_data_format_version": "2.0.10",
+        "_via_image_id_list": list(metadata),
+    }
+    write_text(path, to_json(project))
 
 
 def bounding_box(shape) -> tuple:
@@ -342,12 +321,13 @@ def bounding_box(shape) -> tuple:
 
     Raises ValueError for an unknown shape or a coordinate that is no finite number.
     """
-    if problem := shape_problem(shape):
-        raise ValueError(": ".join(problem))
+    if found := shape_problem(shape):
+        raise ValueError(": ".join(found[:2]))
     return box_of(shape)
 
 
 def box_of(shape):
+    """`bounding_box` of a shape that is known to be sound."""
     kind = shape["name"]
     if kind == "rect":
         return tuple(shape[k] for k in SHAPES["rect"])
@@ -366,52 +346,52 @@ def box_of(shape):
 def boxes(pictures) -> np.ndarray:
     """The boxes of all regions in order: float64 (n, 4) of x, y, width, height in pixels.
 
-    Raises ValueError for a broken shape.
+    Raises AnnotationError for broken shapes.
     """
-    found = [bounding_box(r.shape) for p in pictures for r in p.regions]
-    return np.array(found, float).reshape(-1, 4)
+    require_shapes(pictures)
+    rows = [box_of(r.shape) for p in pictures for r in p.regions]
+    return np.array(rows, float).reshape(-1, 4)
+
+
+def require_shapes(pictures) -> None:
+    """Raise AnnotationError, with picture and row, for a shape that has no box."""
+    problems = ((p, r, shape_problem(r.shape)) for p in pictures for r in p.regions)
+    if findings := [Finding(p.filename, r.row, *found) for p, r, found in problems if found]:
+        raise AnnotationError(*findings)
 
 
 def from_boxes(names, boxes, attributes=()) -> list[Picture]:
     """Pictures of one rect each: file names, boxes (n, 4) in pixels, and a dict of attributes each.
 
-    Raises ValueError for lists that are not equally long.
+    Raises ValueError for lists that are not equally long, or anything but one box per name.
     """
-    attributes = attributes or [{} for _ in names]
-    rects = (dict(zip(SHAPES["rect"], np.asarray(box).tolist(), strict=True)) for box in boxes)
+    if len(names) != len(boxes) or any(np.shape(box) != (4,) for box in boxes):
+        raise ValueError(
+            f"{len(names)} names and {len(boxes)} boxes: give one box (x, y, width, height) per "
+            "name. A picture with more is Picture(name, [Region(...), Region(...)])."
+        )
+    rects = (dict(zip(SHAPES["rect"], np.asarray(box).tolist())) for box in boxes)
     return [
         Picture(name, [Region({"name": "rect", **rect}, values)])
-        for name, rect, values in zip(names, rects, attributes, strict=True)
+        for name, rect, values in zip(names, rects, attributes or [{} for _ in names], strict=True)
     ]
 
 
 def rescale(pictures, factor) -> list[Picture]:
     """The pictures with all coordinates and lengths times `factor`, to VIA's three decimals.
 
-    Raises ValueError for a factor that is no number above 0.
+    Raises AnnotationError for broken shapes, ValueError for a factor that is no number above 0.
     """
     if not is_number(factor) or factor <= 0:
         raise ValueError(f"factor = {factor!r}: a number above 0 is needed.")
-
-    def scaled(key, value):
-        if key in ("name", "theta"):
-            return value
-        if isinstance(value, (list, tuple)):
-            return [scaled(key, v) for v in value]
-        return round(value * factor, 3)
+    require_shapes(pictures)
 
     def region(r):
-        return replace(r, shape={k: scaled(k, v) for k, v in r.shape.items()})
+        lengths = {k: r.shape[k] for k in SHAPES[r.shape["name"]]}  # without theta, an angle
+        scaled = {k: np.round(np.multiply(v, factor), 3).tolist() for k, v in lengths.items()}
+        return replace(r, shape={**r.shape, **scaled})
 
     return [replace(p, regions=[region(r) for r in p.regions]) for p in pictures]
-
-
-def as_pictures(source):
-    """Pictures as a list, whatever they came in."""
-    pictures = list(source) if isinstance(source, Iterable) else [source]
-    if isinstance(source, str) or not all(isinstance(p, Picture) for p in pictures):
-        raise ValueError(f"{short(source)} is no list of Picture, as read_via returns it.")
-    return pictures
 
 
 def overhang(shape, size):
@@ -425,26 +405,26 @@ def is_number(value):
 
 
 def shape_problem(shape, size=None):
-    """(problem, fix) of a shape in a picture of `size`, or None."""
+    """(problem, fix, cause) of a shape in a picture of `size`, or None."""
     again = "draw the region again"
     kind = shape.get("name")
     if not isinstance(kind, str) or kind not in SHAPES:
-        return f"shape {short(kind)} is unknown", f"use one of {', '.join(SHAPES)}"
+        return f"shape {short(kind)} is unknown", f"use one of {', '.join(SHAPES)}", None
     for key in [*SHAPES[kind], *({"theta"} & shape.keys())]:
         value = shape.get(key)
         values = value if "poly" in kind else [value]
         if not isinstance(values, list | tuple) or not values or not all(map(is_number, values)):
-            return f"{key} is {short(value)}, not finite numbers", again
+            return f"{key} is {short(value)}, not finite numbers", again, None
         if key in ("width", "height", "r", "rx", "ry") and value < 0:
-            return f"{key} is negative ({value})", again
+            return f"{key} is negative ({value})", again, f"{key} is negative"
     if "poly" in kind and len(shape["all_points_x"]) != len(shape["all_points_y"]):
-        return "all_points_x and all_points_y differ in length", again
+        return "all_points_x and all_points_y differ in length", again, None
     if size and (far := overhang(shape, size)) > TOLERANCE:
         x, y, w, h = box_of(shape)
         box = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g}"
         outside = f"{box} reaches outside the picture ({size[0]} x {size[1]})"
-        or_cut = ", or cut it by via.tidy" if far <= 1 else ""
-        return outside, f"move its border into the picture{or_cut}"
+        fix = f"move its border into the picture{', or cut it by checks.tidy' if far <= 1 else ''}"
+        return outside, fix, fix
     return None
 
 

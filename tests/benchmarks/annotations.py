@@ -63,8 +63,8 @@ def measure(n):
         steps = {
             "write CSV": lambda: an.write_via_csv(pictures, f / "v.csv"),
             "read CSV": lambda: an.read_via(f / "v.csv"),
-            "write JSON": lambda: an.write_via_json(pictures, f / "v.json"),
-            "read JSON": lambda: an.read_via(f / "v.json"),
+            "write project": lambda: an.write_via_project(pictures, f / "v.json", SCHEMA),
+            "read project": lambda: an.read_via(f / "v.json"),
             "check": lambda: checks.check(pictures, SCHEMA, sizes),
             "check, all wrong": lambda: checks.check(pictures, SCHEMA, tiny),
             "tidy": lambda: checks.tidy(pictures, sizes),
