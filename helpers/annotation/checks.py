@@ -7,21 +7,16 @@ from dataclasses import replace
 from os import PathLike
 from reprlib import repr as short
 
+import numpy as np
+
 from helpers.annotation import via
 
 
 def check(source, schema=None, sizes=None) -> list[via.Finding]:
-    """Every problem of a VIA file or of pictures, in one pass, each cause once.
+    """Every problem of a VIA file (its path) or of a list of Picture, each cause once.
 
-    Args:
-        source: path of the file, or a list of Picture.
-        schema: see `read_schema`; None skips the attributes.
-        sizes: {file name: (width, height)} in pixels; None skips names and borders.
-
-    Returns:
-        Findings, empty if all is well.
-
-    Raises FileNotFoundError.
+    `schema` is what `read_schema` returns; None skips the attributes. `sizes` is {file name:
+    (width, height)} in pixels; None skips names and borders. Raises FileNotFoundError.
     """
     findings, borders = [], sizes or {}
     try:
@@ -49,12 +44,9 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
 def _picture_problems(p, schema, size):
     """Yield (row, problem, fix) and sometimes the cause."""
     if re.search('[",\r\n]', p.filename):
-        problem = "a comma, quote or line break in the file name breaks VIA's CSV"
-        yield p.row, problem, "rename the file"
-    if not re.fullmatch("-1|[0-9]+", str(p.size)):
-        yield p.row, f"file size {short(p.size)} is no number of bytes", "correct it, or write -1"
-    if schema:
-        yield from ((p.row, *found) for found in _value_problems(p.file_attributes, schema["file"]))
+        yield p.row, "comma, quote or line break in the name breaks VIA's CSV", "rename the file"
+    for found in _value_problems(p.file_attributes, schema, "file"):
+        yield p.row, *found
     regions_by_shape = {}
     for r in p.regions:
         if found := via.shape_problem(r.shape, size):
@@ -62,15 +54,14 @@ def _picture_problems(p, schema, size):
         if (first := regions_by_shape.setdefault(str(r.shape), r)) is not r:
             problem = f"same region as in row {first.row}"
             yield r.row, problem, "delete one of them", "same region"
-        if schema:
-            yield from (
-                (r.row, *found) for found in _value_problems(r.attributes, schema["region"])
-            )
+        for found in _value_problems(r.attributes, schema, "region"):
+            yield r.row, *found
 
 
-def _value_problems(values, specs):
-    """Yield (problem, fix) for attribute values against the specifications of a schema."""
-    for name in values:
+def _value_problems(values, schema, part):
+    """Yield (problem, fix) for attribute values against a part of a schema."""
+    specs = schema[part] if schema else {}
+    for name in values if schema else ():
         if name not in specs:
             yield f"attribute {short(name)} is not in the schema", "remove or rename it"
     for name, spec in specs.items():
@@ -94,15 +85,13 @@ def _value_problems(values, specs):
 def enlargement(pictures, sizes) -> int:
     """How many times larger than the pictures of `sizes` the annotated copies seem to have been.
 
-    The smallest whole factor that holds all boxes, if most boxes reach beyond their pictures; the
-    true factor can be larger. 1 where the boxes fit, but for a few.
+    The smallest whole factor that holds all boxes, 1 unless most reach beyond their pictures.
     """
     reaches = []  # the farthest edge of a box, in widths or heights of its picture
     for p in [p for p in pictures if p.filename in sizes]:
         width, height = sizes[p.filename]
-        for x, y, w, h in [
-            via.box_of(r.shape) for r in p.regions if not via.shape_problem(r.shape)
-        ]:
+        sound = [r.shape for r in p.regions if not via.shape_problem(r.shape)]
+        for x, y, w, h in map(via.bounding_box, sound):
             # a pixel of grace, for VIA draws as much over the border
             reaches.append(max((x + w - 1) / width, (y + h - 1) / height))
     farthest, beyond = max(reaches, default=0), sum(reach > 1 for reach in reaches)
@@ -113,10 +102,10 @@ def enlargement(pictures, sizes) -> int:
 def tidy(pictures, sizes=None, pixels=1) -> tuple[list[via.Picture], list[via.Finding]]:
     """The pictures without the small blemishes of other people's files, and what was changed.
 
-    White space at the ends of attribute values goes. A rect, polygon or polyline that
-    reaches up to `pixels` over the border of its picture is cut there (VIA writes x = -0.06 after
-    a drag one screen pixel too long); the rest is left for `check` to find. `sizes` is {file name:
-    (width, height)} in pixels; None cuts nothing.
+    White space at the ends of attribute values goes. A rect that reaches up to `pixels` over the
+    border of its picture is cut there (VIA writes x = -0.06 after a drag one screen pixel too
+    long); the rest is left for `check` to find. `sizes` is {file name: (width, height)} in pixels;
+    None cuts nothing.
     """
     result, changes = [], []
     for p in pictures:
@@ -129,28 +118,22 @@ def tidy(pictures, sizes=None, pixels=1) -> tuple[list[via.Picture], list[via.Fi
                     changes.append(via.Finding(p.filename, r.row, problem, "done"))
             shape = _cut(r.shape, size, pixels) if size else r.shape
             if shape is not r.shape:
-                far, cause = via.overhang(r.shape, size), f"{shape['name']} reached over the border"
-                problem = f"{shape['name']} reached {far:.2g} pixels over the border"
-                changes.append(via.Finding(p.filename, r.row, problem, "done, cut there", cause))
+                problem = f"rect reached {via.overhang(r.shape, size):.2g} pixels over the border"
+                changes.append(via.Finding(p.filename, r.row, problem, "done, cut there", "cut"))
             regions.append(replace(r, shape=shape, attributes=values))
         result.append(replace(p, regions=regions))
     return result, via.one_per_cause(changes)
 
 
 def _cut(shape, size, pixels):
-    """The shape, or a copy that ends at the border where it reached a little beyond."""
-    if via.shape_problem(shape) or not 0 < via.overhang(shape, size) <= pixels:
+    """The shape, or a copy that ends at the border where a rect reached a little beyond."""
+    is_rect = shape.get("name") == "rect" and not via.shape_problem(shape)
+    if not is_rect or not 0 < via.overhang(shape, size) <= pixels:
         return shape
-
-    def into(values, limit):
-        return [round(min(max(v, 0), limit), 3) for v in values]
-
-    (x, y, w, h), (width, height) = via.box_of(shape), size
-    (left, right), (top, bottom) = into((x, x + w), width), into((y, y + h), height)
-    if shape["name"] == "rect" and left < right and top < bottom:
-        sides = {"width": round(right - left, 3), "height": round(bottom - top, 3)}
-        return {**shape, "x": left, "y": top, **sides}
-    if "poly" in shape["name"]:
-        xs, ys = shape["all_points_x"], shape["all_points_y"]
-        return {**shape, "all_points_x": into(xs, width), "all_points_y": into(ys, height)}
-    return shape  # wholly outside; a point; or a circle or ellipse, which cut is none
+    x, y, w, h = via.bounding_box(shape)
+    left, right = np.clip([x, x + w], 0, size[0]).tolist()
+    top, bottom = np.clip([y, y + h], 0, size[1]).tolist()
+    if left == right or top == bottom:  # wholly outside
+        return shape
+    cut = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    return {**shape, **{side: round(value, 3) for side, value in cut.items()}}

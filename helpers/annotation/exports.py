@@ -35,8 +35,8 @@ def write_coco(pictures, path, sizes, categories) -> None:
     """Write COCO detection JSON (Lin et al. 2014, arXiv 1405.0312; cocodataset.org/#format-data).
 
     `categories` are the labels in order. Boxes are 0-based x, y, width, height; `segmentation` is
-    the outline of the shape and `area` the area inside; all ids begin at 1 (pycocotools scores an
-    annotation 0 as a miss); attributes but the label go under "attributes".
+    the polygon, or else the box, and `area` what it holds; all ids begin at 1 (pycocotools scores
+    an annotation 0 as a miss); attributes but the label go under "attributes".
     """
     require_exportable(pictures, sizes, categories)
     ids = {name: i for i, name in enumerate(categories, 1)}
@@ -59,26 +59,19 @@ def write_coco(pictures, path, sizes, categories) -> None:
 
 
 def _outline(shape):
-    """Corners (x, y) of the polygon that a shape encloses; the box around shapes that are open."""
+    """Corners (x, y) of the polygon, or else of the box."""
     if shape["name"] == "polygon":
         points = list(zip(shape["all_points_x"], shape["all_points_y"], strict=True))
         if _area(points) > 0:
             return points
-    if shape["name"] in ("circle", "ellipse"):
-        t, theta = np.linspace(0, 2 * np.pi, 100, endpoint=False), shape.get("theta", 0)
-        u = shape.get("rx", shape.get("r")) * np.cos(t)
-        v = shape.get("ry", shape.get("r")) * np.sin(t)
-        x = shape["cx"] + u * np.cos(theta) - v * np.sin(theta)
-        y = shape["cy"] + u * np.sin(theta) + v * np.cos(theta)
-        return np.stack([x, y], axis=1).round(3).tolist()
     x, y, w, h = via.bounding_box(shape)
     return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
 
 
 def _area(points):
     """The area of a polygon, by the shoelace formula."""
-    pairs = zip(points, [*points[1:], *points[:1]], strict=True)
-    return round(abs(sum(x * v - u * y for (x, y), (u, v) in pairs)) / 2, 6)
+    (x, y), (u, v) = np.transpose(points), np.transpose([*points[1:], points[0]])
+    return round(abs(float(x @ v - u @ y)) / 2, 6)
 
 
 def read_coco(path) -> list[via.Picture]:
@@ -92,8 +85,7 @@ def read_coco(path) -> list[via.Picture]:
             if image not in pictures or category not in names:
                 raise ValueError(f"there is no image {image}, or no category {category}")
             attributes = {**member(a, "attributes", dict, {}), "label": names[category]}
-            x, y, w, h = member(a, "bbox", list)
-            pictures[image].regions.append(_rect(x, y, w, h, attributes))
+            pictures[image].regions.append(_rect(member(a, "bbox", list), attributes))
         return list(pictures.values())
 
 
@@ -125,17 +117,15 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
     """
     require_exportable(pictures, sizes, categories, ".txt")
     indices = {name: i for i, name in enumerate(categories)}
-    classes = "".join(f"  {i}: {to_json(name)}\n" for name, i in indices.items())
-    files = {
-        "classes.txt": "".join(f"{name}\n" for name in categories),
-        "data.yaml": f"train: images\nval: images  # choose other pictures\nnames:\n{classes}",
-    }
+    names = "".join(f"  {i}: {to_json(name)}\n" for name, i in indices.items())
+    yaml = f"train: images\nval: images  # choose other pictures\nnames:\n{names}"
+    files = {"classes.txt": "".join(f"{name}\n" for name in categories), "data.yaml": yaml}
     for p in pictures:
-        size, lines = np.array(sizes[p.filename]), ""
+        size, lines = sizes[p.filename], ""
         for r in p.regions:
-            box = np.array(via.bounding_box(r.shape))
+            corner, sides = np.reshape(via.bounding_box(r.shape), (2, 2))
             # trainers drop a picture for a share above 1; a border may be a hair beyond
-            low, high = (box[:2] / size).clip(0, 1), ((box[:2] + box[2:]) / size).clip(0, 1)
+            low, high = np.clip([corner / size, (corner + sides) / size], 0, 1)
             numbers = " ".join(f"{share:.6f}" for share in [*(low + high) / 2, *high - low])
             lines += f"{indices[r.attributes['label']]} {numbers}\n"
         files[f"labels/{_label_file(p.filename, '.txt')}"] = lines
@@ -155,9 +145,7 @@ def read_yolo(folder, sizes) -> list[via.Picture]:
     for filename, size in sizes.items():
         path, regions = labels / _label_file(filename, ".txt"), []
         if not path.is_file():
-            raise FileNotFoundError(
-                f"There is no label file {path}: leave {filename!r} out of sizes."
-            )
+            raise FileNotFoundError(f"No label file {path}: leave {filename!r} out of sizes.")
         with via.reading(path, "YOLO label file"):
             for line in path.read_text(encoding="utf-8-sig").splitlines():
                 index, *numbers = line.split()
@@ -169,8 +157,8 @@ def read_yolo(folder, sizes) -> list[via.Picture]:
                 edges = np.array([[cx - w / 2, cy - h / 2], [cx + w / 2, cy + h / 2]])
                 inside = edges.clip(0, 1)  # six decimals may reach a hair beyond
                 low, high = np.where(abs(edges - inside) < HAIR, inside, edges) * size
-                box = [*low.tolist(), *(high - low).tolist()]
-                regions.append(_rect(*box, {"label": names[int(index)]}))
+                box = np.concatenate([low, high - low]).tolist()
+                regions.append(_rect(box, {"label": names[int(index)]}))
         pictures.append(via.Picture(filename, regions))
     return pictures
 
@@ -226,7 +214,7 @@ def read_voc(folder) -> list[via.Picture]:
                 sides = ("xmin", "ymin", "xmax", "ymax")
                 left, top, right, bottom = (float(_need(thing, f"bndbox/{side}")) for side in sides)
                 box = left - 1, top - 1, right - left + 1, bottom - top + 1
-                regions.append(_rect(*box, {"label": _need(thing, "name")}))
+                regions.append(_rect(box, {"label": _need(thing, "name")}))
             pictures.append(via.Picture(_need(root, "filename"), regions))
     return pictures
 
@@ -237,9 +225,9 @@ def _need(element, tag):
     return text
 
 
-def _rect(x, y, width, height, attributes):
+def _rect(box, attributes):
     region = via.Region(
-        {"name": "rect", "x": x, "y": y, "width": width, "height": height}, attributes
+        {"name": "rect"} | dict(zip(via.SHAPES["rect"], box, strict=True)), attributes
     )
     via.bounding_box(region.shape)  # raises for NaN and negative sizes
     return region
@@ -265,10 +253,6 @@ def require_exportable(pictures, sizes, categories=None, suffix=None) -> None:
             findings.append(via.Finding(p.filename, p.row, problem, "rename one of them"))
     if findings:
         raise via.AnnotationError(*findings)
-
-
-def _is_no_line(text):
-    return not isinstance(text, str) or not text.strip() or re.search(f"[{CONTROL}]", text)
 
 
 def _problems(p, categories):

@@ -170,10 +170,9 @@ def _header(name, line):
         known = [c for c in columns if not re.fullmatch(r"(index|Unnamed: \d+)?", c)]  # row numbers
         if sorted(known) == sorted(COLUMNS):
             return delimiter, columns
-    wrong = {*line.split(",")} ^ {*COLUMNS}
-    problem = f"no valid VIA file: unknown or missing columns {short(sorted(wrong))}"
+    wrong = short(sorted({*line.split(",")} ^ {*COLUMNS}))
     fix = f"save as CSV with commas; line 1 must be {HEADER}"
-    raise AnnotationError(Finding(name, None, problem, fix))
+    raise AnnotationError(Finding(name, None, f"unknown or missing columns {wrong}", fix))
 
 
 def _cells(line, delimiter):
@@ -226,7 +225,7 @@ def _from_json(name, text):
             about = member(entry, "file_attributes", dict, {})
             regions = member(entry, "regions", list | dict, [])
             if isinstance(regions, dict):  # VIA 1 numbers them: "0", "1"
-                regions = [regions[k] for k in sorted(regions, key=_as_in_javascript)]
+                regions = [regions[k] for k in sorted(regions, key=_number)]  # as JavaScript does
             dicts = [
                 (member(r, "shape_attributes", dict), member(r, "region_attributes", dict, {}))
                 for r in regions
@@ -239,8 +238,7 @@ def _from_json(name, text):
     return pictures, []
 
 
-def _as_in_javascript(key):
-    """Sort keys as JavaScript keeps them: numbers first, by value, then the others as they came."""
+def _number(key):
     return int(key) if re.fullmatch("0|[1-9][0-9]{0,9}", key) else math.inf
 
 
@@ -267,9 +265,8 @@ def read_schema(path) -> dict:
 def write_via_csv(pictures, path) -> None:
     """Write a CSV byte for byte as VIA does.
 
-    Raises ValueError for NaN, or a file name that would come back as another; OSError (of the
-    disk's own kind, such as IsADirectoryError or NotADirectoryError) where `path` cannot be
-    written. A file that was there stays as it was.
+    Raises ValueError for NaN, or a file name that would come back as another; OSError (such as
+    IsADirectoryError) where `path` cannot be written. A file that was there stays as it was.
     """
 
     def cell(value):
@@ -279,8 +276,8 @@ def write_via_csv(pictures, path) -> None:
     for p in pictures:
         start = f"{p.filename},{p.size},{cell(p.file_attributes)},{len(p.regions)}"
         empty = f'{start},0,"{{}}","{{}}"'
-        odd = re.search('["\r\n\ud800-\udfff]', p.filename)
-        if odd and (odd[0] != '"' or _csv_row(empty, ",", COLUMNS)[0] != p.filename):
+        broken = re.search("[\r\n\ud800-\udfff]", p.filename)
+        if broken or ('"' in p.filename and _csv_row(empty, ",", COLUMNS)[0] != p.filename):
             raise ValueError(f"VIA's CSV cannot hold the file name {p.filename!r}: rename the file")
         lines += [
             f"{start},{i},{cell(r.shape)},{cell(r.attributes)}" for i, r in enumerate(p.regions)
@@ -323,41 +320,29 @@ def bounding_box(shape) -> tuple:
     """
     if found := shape_problem(shape):
         raise ValueError(": ".join(found[:2]))
-    return box_of(shape)
-
-
-def box_of(shape):
-    """`bounding_box` of a shape that is known to be sound."""
     kind = shape["name"]
     if kind == "rect":
         return tuple(shape[k] for k in SHAPES["rect"])
     if "poly" in kind:
         xs, ys = shape["all_points_x"], shape["all_points_y"]
         return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
-    rx = ry = shape.get("r", 0)
-    if kind == "ellipse":
-        rx, ry = shape["rx"], shape["ry"]
-        if theta := shape.get("theta"):
-            c, s = math.cos(theta), math.sin(theta)
-            rx, ry = math.hypot(rx * c, ry * s), math.hypot(rx * s, ry * c)
+    rx, ry = (shape.get(k, shape.get("r", 0)) for k in ("rx", "ry"))
+    if theta := shape.get("theta"):
+        c, s = math.cos(theta), math.sin(theta)
+        rx, ry = math.hypot(rx * c, ry * s), math.hypot(rx * s, ry * c)
     return shape["cx"] - rx, shape["cy"] - ry, 2 * rx, 2 * ry
 
 
 def boxes(pictures) -> np.ndarray:
     """The boxes of all regions in order: float64 (n, 4) of x, y, width, height in pixels.
 
-    Raises AnnotationError for broken shapes.
+    Raises AnnotationError for broken shapes, with their pictures and rows.
     """
-    require_shapes(pictures)
-    rows = [box_of(r.shape) for p in pictures for r in p.regions]
-    return np.array(rows, float).reshape(-1, 4)
-
-
-def require_shapes(pictures) -> None:
-    """Raise AnnotationError, with picture and row, for a shape that has no box."""
-    problems = ((p, r, shape_problem(r.shape)) for p in pictures for r in p.regions)
-    if findings := [Finding(p.filename, r.row, *found) for p, r, found in problems if found]:
+    regions = [(p.filename, r) for p in pictures for r in p.regions]
+    problems = [(name, r.row, shape_problem(r.shape)) for name, r in regions]
+    if findings := [Finding(name, row, *found) for name, row, found in problems if found]:
         raise AnnotationError(*findings)
+    return np.array([bounding_box(r.shape) for _, r in regions], float).reshape(-1, 4)
 
 
 def from_boxes(names, boxes, attributes=()) -> list[Picture]:
@@ -366,10 +351,8 @@ def from_boxes(names, boxes, attributes=()) -> list[Picture]:
     Raises ValueError for lists that are not equally long, or anything but one box per name.
     """
     if len(names) != len(boxes) or any(np.shape(box) != (4,) for box in boxes):
-        raise ValueError(
-            f"{len(names)} names and {len(boxes)} boxes: give one box (x, y, width, height) per "
-            "name. A picture with more is Picture(name, [Region(...), Region(...)])."
-        )
+        several = "A picture with more is Picture(name, [Region(...), Region(...)])."
+        raise ValueError(f"Give one box (x, y, width, height) per name. {several}")
     rects = (dict(zip(SHAPES["rect"], np.asarray(box).tolist())) for box in boxes)
     return [
         Picture(name, [Region({"name": "rect", **rect}, values)])
@@ -384,7 +367,7 @@ def rescale(pictures, factor) -> list[Picture]:
     """
     if not is_number(factor) or factor <= 0:
         raise ValueError(f"factor = {factor!r}: a number above 0 is needed.")
-    require_shapes(pictures)
+    boxes(pictures)  # raises for broken shapes
 
     def region(r):
         lengths = {k: r.shape[k] for k in SHAPES[r.shape["name"]]}  # without theta, an angle
@@ -396,7 +379,7 @@ def rescale(pictures, factor) -> list[Picture]:
 
 def overhang(shape, size):
     """How many pixels a shape reaches beyond a picture of `size` (width, height)."""
-    x, y, w, h = box_of(shape)
+    x, y, w, h = bounding_box(shape)
     return max(-x, -y, x + w - size[0], y + h - size[1])
 
 
@@ -406,8 +389,7 @@ def is_number(value):
 
 def shape_problem(shape, size=None):
     """(problem, fix, cause) of a shape in a picture of `size`, or None."""
-    again = "draw the region again"
-    kind = shape.get("name")
+    again, kind = "draw the region again", shape.get("name")
     if not isinstance(kind, str) or kind not in SHAPES:
         return f"shape {short(kind)} is unknown", f"use one of {', '.join(SHAPES)}", None
     for key in [*SHAPES[kind], *({"theta"} & shape.keys())]:
@@ -420,11 +402,11 @@ def shape_problem(shape, size=None):
     if "poly" in kind and len(shape["all_points_x"]) != len(shape["all_points_y"]):
         return "all_points_x and all_points_y differ in length", again, None
     if size and (far := overhang(shape, size)) > TOLERANCE:
-        x, y, w, h = box_of(shape)
-        box = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g}"
-        outside = f"{box} reaches outside the picture ({size[0]} x {size[1]})"
-        fix = f"move its border into the picture{', or cut it by checks.tidy' if far <= 1 else ''}"
-        return outside, fix, fix
+        x, y, w, h = bounding_box(shape)
+        where = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g} reaches outside the picture"
+        can_cut = kind == "rect" and far <= 1
+        fix = f"move its border into the picture{', or cut it by checks.tidy' if can_cut else ''}"
+        return f"{where} ({size[0]} x {size[1]})", fix, fix
     return None
 
 
