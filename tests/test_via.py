@@ -635,6 +635,8 @@ def test_kappa_against_worked_examples():
     a, b = ["y"] * 25 + ["n"] * 25, ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
     kappa = agreement.cohen_kappa
     assert kappa(a, b) == pytest.approx(0.4)
+    a, b = [*["n"] * 18, "y", "n"], [*["n"] * 18, "n", "y"]  # observed 0.9, expected 0.905
+    assert kappa(a, b) == pytest.approx(-0.005 / 0.095)
     assert kappa(a, a) == 1 and kappa(["x", "y"], ["y", "x"]) == -1
     assert kappa(["x"] * 2, ["y"] * 2) == kappa(["x"] * 2, ["x", "y"]) == 0
     assert math.isnan(kappa(["x"] * 2, ["x"] * 2)) and math.isnan(kappa([], []))

@@ -74,8 +74,9 @@ def compare(a, b, gate=0.5) -> Agreement:
             sides.setdefault(p.filename, ([], []))[side].extend(p.regions)
     pairs, only_a, only_b = [], [], []
     for name, (of_a, of_b) in sides.items():
-        overlap = iou(*(boxes([Picture(name, regions)]) for regions in (of_a, of_b)))
+        overlap = iou(*(boxes([Picture(name, regions)]) for regions in (of_a, of_b)))  # (n, m)
         overlap[overlap < gate] = 0  # or such a pair could push out a good one
+        # a row and a column at most once each, for the largest sum
         rows, columns = scipy.optimize.linear_sum_assignment(overlap, maximize=True)
         matched = {i: j for i, j in zip(rows, columns) if overlap[i, j]}
         pairs += [(name, of_a[i], of_b[j], float(overlap[i, j])) for i, j in matched.items()]

@@ -45,17 +45,17 @@ def _picture_problems(p, schema, size):
     """Yield (row, problem, fix) and sometimes the cause."""
     if re.search('[",\r\n]', p.filename):
         yield p.row, "comma, quote or line break in the name breaks VIA's CSV", "rename the file"
-    for found in _value_problems(p.file_attributes, schema, "file"):
-        yield p.row, *found
+    for problem in _value_problems(p.file_attributes, schema, "file"):
+        yield p.row, *problem
     regions_by_shape = {}
     for r in p.regions:
-        if found := via.shape_problem(r.shape, size):
-            yield r.row, *found
+        if problem := via.shape_problem(r.shape, size):
+            yield r.row, *problem
         if (first := regions_by_shape.setdefault(str(r.shape), r)) is not r:
             problem = f"same region as in row {first.row}"
             yield r.row, problem, "delete one of them", "same region"
-        for found in _value_problems(r.attributes, schema, "region"):
-            yield r.row, *found
+        for problem in _value_problems(r.attributes, schema, "region"):
+            yield r.row, *problem
 
 
 def _value_problems(values, schema, part):

@@ -172,7 +172,8 @@ def _header(name, line):
             return delimiter, columns
     wrong = short(sorted({*line.split(",")} ^ {*COLUMNS}))
     fix = f"save as CSV with commas; line 1 must be {HEADER}"
-    raise AnnotationError(Finding(name, None, f"unknown or missing columns {wrong}", fix))
+    problem = f"no valid VIA file: unknown or missing columns {wrong}"
+    raise AnnotationError(Finding(name, None, problem, fix))
 
 
 def _cells(line, delimiter):
@@ -318,8 +319,8 @@ def bounding_box(shape) -> tuple:
 
     Raises ValueError for an unknown shape or a coordinate that is no finite number.
     """
-    if found := shape_problem(shape):
-        raise ValueError(": ".join(found[:2]))
+    if problem := shape_problem(shape):
+        raise ValueError(": ".join(problem[:2]))
     kind = shape["name"]
     if kind == "rect":
         return tuple(shape[k] for k in SHAPES["rect"])
@@ -340,7 +341,7 @@ def boxes(pictures) -> np.ndarray:
     """
     regions = [(p.filename, r) for p in pictures for r in p.regions]
     problems = [(name, r.row, shape_problem(r.shape)) for name, r in regions]
-    if findings := [Finding(name, row, *found) for name, row, found in problems if found]:
+    if findings := [Finding(name, row, *problem) for name, row, problem in problems if problem]:
         raise AnnotationError(*findings)
     return np.array([bounding_box(r.shape) for _, r in regions], float).reshape(-1, 4)
 
