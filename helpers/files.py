@@ -36,7 +36,7 @@ def replacing(path: Path):
 def sweep(path: Path) -> None:
     """Remove what killed processes left half written of one file or folder."""
     for half in abandoned(path.parent):
-        if half.name.endswith(f"_{path.name}"):
+        if half.name.partition("_")[2] == path.name:
             shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
 
 

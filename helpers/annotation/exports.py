@@ -11,10 +11,10 @@ content and FileNotFoundError for a missing file.
 import math
 import os
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path, PurePosixPath
 from reprlib import repr as short
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -288,13 +288,14 @@ def _write_folder(folder, files):
     if others := present - set(files):
         raise FileExistsError(f"{folder} also holds {short(sorted(others))}: choose a new folder")
     with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-        beside = {"dir": folder.parent, "prefix": f".{os.getpid()}_", "suffix": f"_{folder.name}"}
-        with TemporaryDirectory(**beside) as new:
+        new = folder.with_name(f".{os.getpid()}_{folder.name}")  # as in files.replacing
+        try:
             for name, text in files.items():
-                Path(new, name).parent.mkdir(exist_ok=True)
-                Path(new, name).write_text(text, encoding="utf-8", newline="\n")
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_text(text, encoding="utf-8", newline="\n")
             for name in files:  # none but these are there
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(new, name), folder / name)
+                os.replace(new / name, folder / name)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)

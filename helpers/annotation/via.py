@@ -291,17 +291,13 @@ def write_via_project(pictures, path, schema) -> None:
 
     `schema` is what `read_schema` returns. Raises ValueError for NaN or a picture listed twice.
     """
-    metadata = {
-        f"{p.filename}{p.size}": {
-            "filename": p.filename,
-            "size": p.size,
-            "regions": [
-                {"shape_attributes": r.shape, "region_attributes": r.attributes} for r in p.regions
-            ],
-            "file_attributes": p.file_attributes,
-        }
-        for p in pictures
-    }
+    metadata = {}
+    for p in pictures:
+        regions = [
+            {"shape_attributes": r.shape, "region_attributes": r.attributes} for r in p.regions
+        ]
+        entry = {"filename": p.filename, "size": p.size, "regions": regions}
+        metadata[f"{p.filename}{p.size}"] = {**entry, "file_attributes": p.file_attributes}
     if len(metadata) < len(pictures):
         raise ValueError("a picture is listed twice: merge its regions")
     project = {
