@@ -425,6 +425,10 @@ def two_outputs():
         (lambda: chain([layers.Rescaling(2), layers.Flatten(), dense()]), "height and width"),
         (lambda: backbone(), r"\(None, 6, 6, 5\)\] are not pictures.*scores \(N, classes\)"),
         (two_outputs, r"GradCAM\(keras.Model\(model.inputs, model.outputs\[0\]\)\)"),
+        (
+            lambda: chain([layers.Conv2D(5, 3, data_format="channels_first"), pool(), dense()]),
+            "conv2d.* is channels_first; GradCAM reads",
+        ),
         (sequential, r"Sequential has no graph.*model.build\(\(None, H, W"),
         (lambda: Subclassed(conv1()), r"Subclassed has no graph.*keras.Model\(x, model.call\(x\)"),
     ],

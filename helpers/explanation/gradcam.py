@@ -164,6 +164,8 @@ def _run(graph, inputs, steps, prefix=""):
         if inner := _graph(operation):
             sources = outputs = _run(inner, args[0], steps, f"{path}/")
         else:
+            if getattr(operation, "data_format", "") == "channels_first":
+                raise ValueError(f"{path} is channels_first; GradCAM reads (N, H, W, K).")
             if getattr(operation, "_call_has_training_arg", False):
                 kwargs["training"] = False
             outputs = tf.nest.flatten(operation(*args, **kwargs))
