@@ -154,17 +154,16 @@ def curves(logs):
     """Accuracy and loss per epoch of one or several runs.
 
     Args:
-        logs: {name: rows of a training_log.csv, as `runs.read_log` gives them}.
+        logs: {name: DataFrame with a row per epoch, as `runs.read_log` gives it}.
 
     Returns:
         The figure.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axis, key, title in zip(axes, ("acc", "loss"), ("Accuracy, share of 1", "Loss")):
-        for name, rows in logs.items():
-            epochs, color = [row["epoch"] for row in rows], COLORS.get(name)
+        for name, log in logs.items():
             for part, style in (("", ":"), ("val_", ".-")):
-                axis.plot(epochs, [row[part + key] for row in rows], style, ms=3, color=color)
+                axis.plot(log["epoch"], log[part + key], style, ms=3, color=COLORS.get(name))
         axis.set(xlabel="epoch", ylabel=title)
     told = [Line2D([], [], color=COLORS.get(name), lw=3, label=name) for name in logs]
     for label, style in (("training", ":"), ("validation", "-")):

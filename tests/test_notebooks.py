@@ -158,7 +158,7 @@ def test_what_the_prose_of_4b_says_of_its_figures_is_so():
     assert "test_cat_0235.png" in stored("Assignment4B.ipynb", "errors")
     assert recipes.MODERN.adam_ratio == 0.25  # "a quarter of this rate"
     course, modern = (
-        np.mean([row["val_acc"] for row in runs.open_run(ROOT / "saved_models" / name).log[22:27]])
+        runs.open_run(ROOT / "saved_models" / name).log["val_acc"][22:27].mean()
         for name in ("course", "modern")
     )
     assert modern < course  # "half-way it is no better than the others"
@@ -212,7 +212,7 @@ def test_recorded_run_is_what_it_says(name):
     assert run.info["recipe"]["name"] == name
     assert run.info["complete"] == (len(run.log) == run.info["recipe"]["epochs"])
     assert run.info["scores"]["epoch"] == run.chosen["epoch"]
-    assert sum(row["seconds"] for row in run.log) == pytest.approx(run.info["seconds"], abs=1)
+    assert run.log["seconds"].sum() == pytest.approx(run.info["seconds"], abs=1)
     network = run.network()  # checks the file's SHA-256
     assert network.count_params() == 574_090
     assert all(weight.dtype == "float32" for weight in network.weights)

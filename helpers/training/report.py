@@ -36,7 +36,7 @@ def sampling_deviation(accuracy: float, count: int) -> float:
 
 def accuracies(log: Path) -> np.ndarray:
     """The validation accuracies of a training_log.csv, float64, one per epoch."""
-    return np.array([row["val_acc"] for row in read_log(log)])
+    return read_log(log)["val_acc"].to_numpy()
 
 
 def of_log(log: Path) -> str:

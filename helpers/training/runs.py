@@ -5,7 +5,6 @@ accuracy and for a last one that is the result; after scoring, test_predictions.
 also the states to resume from, see `helpers.training.trainer`.
 """
 
-import csv
 import hashlib
 import json
 import zipfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 
 from helpers.files import replacing, write_text
 from helpers.training import devices
@@ -29,24 +29,25 @@ class Run:
     """A finished or unfinished run, read from its folder."""
 
     folder: Path
-    log: list[dict]  # one row per epoch: COLUMNS as numbers
+    log: pd.DataFrame  # one row per epoch, as `read_log` gives it
     info: dict  # run.json
 
     @property
     def best(self) -> dict:
         """The log's row with the highest validation accuracy, the first of equals."""
-        return max(self.log, key=lambda row: row["val_acc"])
+        return self.log.to_dict("records")[self.log["val_acc"].argmax()]
 
     @property
     def chosen(self) -> dict:
         """The row of the run's result: the best, or a complete run's last if its recipe says so."""
         last = self.info["recipe"].get("selection") == "last" and self.info["complete"]
-        return self.log[-1] if last else self.best
+        return self.log.to_dict("records")[-1] if last else self.best
 
     @property
     def kept(self) -> list[dict]:
         """The log's rows of the epochs whose weights are in the folder."""
-        return [row for row in self.log if self.checkpoint(row["epoch"]).is_file()]
+        rows = self.log.to_dict("records")
+        return [row for row in rows if self.checkpoint(row["epoch"]).is_file()]
 
     def checkpoint(self, epoch: int | None = None) -> Path:
         """The file with the weights of an epoch; of the result, by default.
@@ -54,7 +55,7 @@ class Run:
         Raises ValueError for an epoch that the log does not have.
         """
         epoch = self.chosen["epoch"] if epoch is None else epoch
-        if epoch not in [row["epoch"] for row in self.log]:
+        if epoch not in self.log["epoch"].tolist():
             raise ValueError(f"epoch = {epoch!r}: the log has the epochs 1 to {len(self.log)}.")
         return self.folder / checkpoint_name(self.info["recipe"]["depth"], int(epoch))
 
@@ -136,11 +137,7 @@ class Run:
 
     def lines(self) -> list[str]:
         """The log as it was printed during training."""
-        total = self.info["epochs"]
-        return [
-            epoch_line(row, self.log[:i], total, self.info["recipe"])
-            for i, row in enumerate(self.log)
-        ]
+        return epoch_lines(self.log.to_dict("records"), self.info["epochs"], self.info["recipe"])
 
 
 def open_run(folder) -> Run:
@@ -166,19 +163,17 @@ def open_run(folder) -> Run:
         ) from error
 
 
-def read_log(path) -> list[dict]:
-    """Rows of a training_log.csv as numbers.
+def read_log(path) -> pd.DataFrame:
+    """A training_log.csv: COLUMNS, one row per epoch; epoch int64, the others float64.
 
     Raises:
         ValueError: other columns, or an entry that is no number.
     """
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    if rows and tuple(rows[0]) != COLUMNS:
-        raise ValueError(f"columns {', '.join(rows[0])} instead of {', '.join(COLUMNS)}")
-    return [
-        {**{key: float(row[key]) for key in COLUMNS}, "epoch": int(row["epoch"])} for row in rows
-    ]
+    # As text first: pandas' own reading of numbers is not exact to the last bit in every version.
+    log = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    if tuple(log.columns) != COLUMNS:
+        raise ValueError(f"columns {', '.join(log.columns)} instead of {', '.join(COLUMNS)}")
+    return log.astype(dict.fromkeys(COLUMNS, float) | {"epoch": int})
 
 
 def build(recipe: dict, **options) -> keras.Model:
@@ -194,14 +189,19 @@ def checkpoint_name(depth: int, epoch: int) -> str:
     return f"cifar10_ResNet{depth}v2_model.{epoch:03d}.keras"
 
 
-def epoch_line(row: dict, before: list[dict], total: int, recipe: dict) -> str:
-    """One finished epoch for the reader: `before` holds the rows of the epochs before it."""
-    best = max((earlier["val_acc"] for earlier in before), default=-np.inf)
+def epoch_lines(rows: list[dict], total: int, recipe: dict) -> list[str]:
+    """Finished epochs for the reader, the first one of the run first."""
+    bests = np.maximum.accumulate([-np.inf, *(row["val_acc"] for row in rows)])
+    return [epoch_line(row, best, total, recipe) for row, best in zip(rows, bests)]
+
+
+def epoch_line(row: dict, best: float, total: int, recipe: dict) -> str:
+    """One finished epoch; `best` is the highest validation accuracy before it, at first -inf."""
     if row["val_acc"] > best:
         verdict = f"val_acc improved from {best:.5f} to {row['val_acc']:.5f}"
     else:
         verdict = f"val_acc did not improve from {best:.5f}"
-    if is_kept(row, before, recipe):
+    if is_kept(row, best, recipe):
         verdict += f", saving model to {checkpoint_name(recipe['depth'], row['epoch'])}"
     return (
         f"Epoch {row['epoch']:2d}/{total} - {row['seconds']:.0f}s - learning rate {row['lr']:.10g}"
@@ -210,10 +210,10 @@ def epoch_line(row: dict, before: list[dict], total: int, recipe: dict) -> str:
     )
 
 
-def is_kept(row: dict, before: list[dict], recipe: dict) -> bool:
+def is_kept(row: dict, best: float, recipe: dict) -> bool:
     """Whether the weights after this epoch get a checkpoint: the best so far, or the last."""
     last = recipe.get("selection") == "last" and row["epoch"] == recipe["epochs"]
-    return last or row["val_acc"] > max((r["val_acc"] for r in before), default=-np.inf)
+    return last or row["val_acc"] > best
 
 
 def score(run: Run, dataset: Dataset) -> dict:

@@ -35,6 +35,7 @@ from helpers.training.runs import (
     build,
     checkpoint_name,
     epoch_line,
+    epoch_lines,
     is_kept,
     open_run,
     read_log,
@@ -191,8 +192,7 @@ def train(
         )
 
     show, machine = _live_line(), environment.describe()
-    for i, row in enumerate(log):
-        print(epoch_line(row, log[:i], epochs, identity["recipe"]))
+    print(*epoch_lines(log, epochs, identity["recipe"]), sep="\n", end="\n" if log else "")
     if log and len(log) < epochs:
         print(f"Going on after epoch {len(log)}, the last one in {folder.name}")
     listeners = keras.callbacks.CallbackList(
@@ -215,7 +215,7 @@ def train(
             "seconds": round(time.perf_counter() - started, 1),
         }
         _save(folder, identity, trainer, log, row, epochs, machine)
-        print(epoch_line(row, log, epochs, identity["recipe"]), flush=True)
+        print(epoch_line(row, _best(log), epochs, identity["recipe"]), flush=True)
         log.append(row)
         listeners.on_epoch_end(epoch, {key: row[key] for key in COLUMNS[1:-1]})
         if trainer.network.stop_training:
@@ -223,6 +223,10 @@ def train(
     listeners.on_train_end()
     show(f"{len(log)} of {epochs} epochs done")
     return open_run(folder)
+
+
+def _best(log) -> float:
+    return max((row["val_acc"] for row in log), default=-np.inf)
 
 
 def _one_hot(labels):
@@ -303,7 +307,7 @@ def _save(folder, identity, trainer, log, row, epochs, machine):
 
 def _write(folder, identity, trainer, log, row, epochs, machine):
     rows = [*log, row]
-    if is_kept(row, log, identity["recipe"]):
+    if is_kept(row, _best(log), identity["recipe"]):
         with replacing(folder / checkpoint_name(identity["recipe"]["depth"], row["epoch"])) as path:
             trainer.network.save(path)
     with replacing(folder / "training_log.csv") as path, open(path, "w", newline="") as file:
