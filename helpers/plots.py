@@ -174,6 +174,23 @@ def curves(logs):
     return figure
 
 
+def live_curves():
+    """A place in the output of a cell for `curves`, drawn anew after every epoch of a training.
+
+    Returns:
+        The function that draws: of logs, as `curves`.
+    """
+    text = {"text/plain": "(curves after the first epoch)"}
+    place = display(text, raw=True, display_id=True)
+
+    def draw(logs):
+        figure = curves(logs)
+        place.update(figure)
+        plt.close(figure)
+
+    return draw
+
+
 def residual_network():
     """Draw a residual block of ResNet20v2, and the network as a chain of such blocks."""
     blue, green, sand = "#cfe2f3", "#d9ead3", "#fff2cc"
