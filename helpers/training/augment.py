@@ -4,7 +4,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from helpers.training import devices
 from helpers.training.data import PIXEL_MEAN
 
 
@@ -52,14 +51,6 @@ def rectangles(uniform, height: int, width: int):
     return (y >= top) & (y < top + h), (x >= left) & (x < left + w)
 
 
-class _Seeds(keras.random.SeedGenerator):
-    """Seeds one after the other; each of several copies of the network has its own."""
-
-    def next(self, ordered=True):
-        seed = super().next(ordered)
-        return seed + ops.cast(devices.replica() * np.array([2**20, 0]), seed.dtype)
-
-
 class Augment(keras.layers.Layer):
     """Flip, shift and random erasing, drawn anew for every picture, in training only.
 
@@ -74,15 +65,17 @@ class Augment(keras.layers.Layer):
             and pixels are interpolated.
         erase: probability of erasing one rectangle.
         mean: share of 255 per channel on which the noise stands.
+        seeds: what the draws are made from, by default Keras' generator.
     """
 
     def __init__(
-        self, flip=True, shift=0.1, erase=0.5, whole_pixels=False, mean=PIXEL_MEAN, **kwargs
-    ):
+        self, flip=True, shift=0.1, erase=0.5, whole_pixels=False, mean=PIXEL_MEAN, seeds=None,
+        **kwargs,
+    ):  # fmt: skip
         super().__init__(dtype="float32", **kwargs)  # also within a network of 16-bit layers
         self.flip, self.shift, self.erase = flip, shift, erase
         self.whole_pixels, self.mean = whole_pixels, mean
-        self.seeds = _Seeds(0, name="draws")
+        self.seeds = seeds or keras.random.SeedGenerator(0, name="draws")
 
     def restart(self, seed: int, epoch: int) -> None:
         """Make what follows a function of (seed, epoch) alone, so that a resumed run repeats it."""

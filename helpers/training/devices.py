@@ -1,6 +1,7 @@
 """How training meets the machine: precision, input, fused kernels, more than one GPU."""
 
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -22,32 +23,28 @@ def fastest() -> str:
 
 
 def _compute_capability() -> float | None:
-    """Of the first GPU of Keras' backend, None without one; 0 where it cannot be told."""
+    """Of the first GPU of Keras' backend; None without one, or where it has no such number."""
     if keras.backend.backend() == "jax":
         import jax
 
-        device = jax.devices()[0]
-        return None if device.platform == "cpu" else float(getattr(device, "compute_capability", 0))
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+        number = getattr(jax.devices()[0], "compute_capability", None)  # "8.9"; CPUs have none
+        return float(number) if number else None
+    import tensorflow as tf
 
-        gpus = tf.config.list_physical_devices("GPU")
-        if not gpus:
-            return None
-        details = tf.config.experimental.get_device_details(gpus[0])
-        return float("{}.{}".format(*details.get("compute_capability", (0, 0))))
-    return 0.0
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return None
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return float("{}.{}".format(*details.get("compute_capability", (0, 0))))
 
 
 def _cpu_flags() -> set[str]:
-    try:
-        return set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:  # not Linux
-        return set()
+    flags = Path("/proc/cpuinfo")  # of Linux
+    return set(flags.read_text().split()) if flags.is_file() else set()
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch normalisation through TensorFlow's fused kernel, in training.
+    """Keras' batch normalization through TensorFlow's fused kernel, in training.
 
     Same variables and result (but for the running variance, which the kernel takes from N - 1
     values); Keras spells the layer out in a dozen operations, a third of a CPU's training step.
@@ -104,14 +101,24 @@ def training_scope(precision: str = "float32"):
     TensorFlow, each with statistics of the whole batch.
 
     Yields:
-        The batch-normalisation layer to build with.
+        The batch-normalization layer to build with.
 
     Raises:
         ValueError: an unknown precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision = {precision!r}: it is one of {', '.join(PRECISIONS)}.")
-    scope, batch_norm = _parallel()
+    batch_norm, scope = keras.layers.BatchNormalization, nullcontext()
+    names, backend = keras.distribution.list_devices(), keras.backend.backend()  # GPUs, else CPU
+    if backend == "jax" and len(names) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names))
+    if backend == "tensorflow" and len(names) > 1:
+        import tensorflow as tf
+
+        scope = tf.distribute.MirroredStrategy([name.upper() for name in names]).scope()
+        batch_norm = partial(batch_norm, synchronized=True)
+    elif backend == "tensorflow":
+        batch_norm = FusedBatchNormalization
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(PRECISIONS[precision])
     try:
@@ -121,28 +128,18 @@ def training_scope(precision: str = "float32"):
         keras.config.set_dtype_policy(before)
 
 
-def replica():
-    """Which copy of the network computes here, an int or a scalar tensor; 0 if it is the only one.
+class Seeds(keras.random.SeedGenerator):
+    """Seeds one after the other; with MirroredStrategy, each copy of the network has its own.
 
     On JAX one program computes the whole batch, on however many devices.
     """
-    if keras.backend.backend() != "tensorflow":
-        return 0
-    import tensorflow as tf
 
-    context = tf.distribute.get_replica_context()  # None while a network is built in a scope
-    return context.replica_id_in_sync_group if context else 0
-
-
-def _parallel():
-    """A scope to build in, and the batch normalisation, for the devices Keras would use."""
-    plain, backend = keras.layers.BatchNormalization, keras.backend.backend()
-    devices = keras.distribution.list_devices()  # all GPUs, else the CPU
-    if backend == "tensorflow" and len(devices) > 1:
+    def next(self, ordered=True):
+        seed = super().next(ordered)  # two numbers
+        if keras.backend.backend() != "tensorflow":
+            return seed
         import tensorflow as tf
 
-        scope = tf.distribute.MirroredStrategy([name.upper() for name in devices]).scope()
-        return scope, lambda **options: plain(synchronized=True, **options)
-    if backend == "jax" and len(devices) > 1:
-        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-    return nullcontext(), FusedBatchNormalization if backend == "tensorflow" else plain
+        context = tf.distribute.get_replica_context()  # None while a network is built in a scope
+        replica = context.replica_id_in_sync_group if context else 0
+        return seed + tf.cast([replica * 2**20, 0], seed.dtype)

@@ -6,7 +6,7 @@ from keras import ops
 from helpers.training.recipes import Recipe
 
 
-def orthogonalise(matrix):
+def orthogonalize(matrix):
     """Push the singular values of a matrix towards 1, keeping its singular vectors.
 
     The quintic Newton-Schulz iteration of Jordan et al., "Muon" (2024): three steps bring most
@@ -31,7 +31,7 @@ class Muon(keras.optimizers.Adam):
     """Muon for convolution kernels, Adam for all other variables.
 
     As in Jordan's airbench (2024), every kernel is rescaled to one unit of norm per filter before
-    its step: batch normalisation hides the scale, and the learning rate keeps its meaning. Keras'
+    its step: batch normalization hides the scale, and the learning rate keeps its meaning. Keras'
     own Muon covers dense layers only.
 
     Args:
@@ -53,10 +53,13 @@ class Muon(keras.optimizers.Adam):
         gradient = ops.cast(gradient, variable.dtype)
         velocity = self.momentum * ops.convert_to_tensor(buffer) + gradient
         self.assign(buffer, velocity)
-        filters = variable.shape[-1]
-        direction = orthogonalise(ops.reshape(gradient + self.momentum * velocity, (-1, filters)))
+        filters = variable.shape[-1]  # of a kernel (h, w, channels, filters)
+        # Nesterov's look ahead: the velocity as it will be if the gradient stays.
+        ahead = ops.reshape(gradient + self.momentum * velocity, (-1, filters))
+        direction = orthogonalize(ahead)  # (h * w * channels, filters)
         kernel = ops.convert_to_tensor(variable)
-        kernel = kernel * (filters**0.5 / ops.norm(ops.reshape(kernel, (-1,))))
+        scale = filters**0.5 / ops.norm(ops.reshape(kernel, (-1,)))
+        kernel = kernel * ops.minimum(scale, 1e7)  # a kernel of zeros stays one, not NaN
         step = ops.cast(learning_rate, variable.dtype) * ops.reshape(direction, variable.shape)
         self.assign(variable, kernel - step)
 
