@@ -69,6 +69,16 @@ class Recipe:
         """Plain values for run.json."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, settings: dict) -> "Recipe":
+        """The recipe in a run.json; what an older course did not set has its default.
+
+        Raises KeyError or TypeError where a setting without default is missing, or one is unknown.
+        """
+        rate = settings["learning_rate"]
+        kind = InverseTimeDecay if "decay" in rate else LinearToZero
+        return cls(**{**settings, "learning_rate": kind(**rate)})
+
     def with_epochs(self, epochs: int) -> "Recipe":
         """The same recipe with its schedule laid over another number of epochs."""
         return replace(self, epochs=epochs)

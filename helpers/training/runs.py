@@ -18,6 +18,7 @@ import pandas as pd
 from helpers.files import replacing, write_text
 from helpers.training import devices
 from helpers.training.data import Dataset
+from helpers.training.recipes import Recipe
 from helpers.training.resnet import resnet_v2
 
 PREDICTIONS = "test_predictions.npz"
@@ -26,7 +27,7 @@ COLUMNS = ("epoch", "lr", "loss", "acc", "val_loss", "val_acc", "seconds")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or unfinished run, read from its folder."""
+    """A finished or unfinished run, as its folder tells it."""
 
     folder: Path
     log: pd.DataFrame  # one row per epoch, as `read_log` gives it
@@ -40,43 +41,24 @@ class Run:
     @property
     def chosen(self) -> dict:
         """The row of the run's result: the best, or a complete run's last if its recipe says so."""
-        last = self.info["recipe"].get("selection") == "last" and self.info["complete"]
+        last = self.info["recipe"]["selection"] == "last" and self.info["complete"]
         return self.log.to_dict("records")[-1] if last else self.best
 
-    @property
-    def kept(self) -> list[dict]:
-        """The log's rows of the epochs whose weights are in the folder."""
-        rows = self.log.to_dict("records")
-        return [row for row in rows if self.checkpoint(row["epoch"]).is_file()]
+    def checkpoint(self) -> Path:
+        """The file with the weights of the result."""
+        return self.folder / checkpoint_name(self.info["recipe"]["depth"], self.chosen["epoch"])
 
-    def checkpoint(self, epoch: int | None = None) -> Path:
-        """The file with the weights of an epoch; of the result, by default.
-
-        Raises ValueError for an epoch that the log does not have.
-        """
-        epoch = self.chosen["epoch"] if epoch is None else epoch
-        if epoch not in self.log["epoch"].tolist():
-            raise ValueError(f"epoch = {epoch!r}: the log has the epochs 1 to {len(self.log)}.")
-        return self.folder / checkpoint_name(self.info["recipe"]["depth"], int(epoch))
-
-    def network(self, epoch: int | None = None) -> keras.Model:
-        """The network with the weights of an epoch, by default of the result.
-
-        Returns:
-            A model for raw pixels, float32 arithmetic.
+    def network(self) -> keras.Model:
+        """The network of the result, for raw pixels, in float32 arithmetic.
 
         Raises:
             FileNotFoundError: the checkpoint is gone.
-            ValueError: no such epoch; its checkpoint is damaged, or not the file that was scored.
+            ValueError: it is damaged, or not the file that was scored.
         """
-        path, scores = self.checkpoint(epoch), self.info.get("scores", {})
+        path, scores = self.checkpoint(), self.info.get("scores", {})
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone; train again, or restore the file.")
-        if (
-            scores
-            and path == self.checkpoint(scores.get("epoch"))
-            and sha256(path) != scores.get("sha256")
-        ):
+        if scores.get("epoch") == self.chosen["epoch"] and sha256(path) != scores.get("sha256"):
             raise ValueError(
                 f"{path} is not the file whose scores run.json tells (its SHA-256 differs): "
                 "restore it with git checkout, or train again."
@@ -92,9 +74,7 @@ class Run:
     def test_probabilities(self) -> np.ndarray:
         """What the result said of every test picture when it was scored: float32 (10000, 10).
 
-        Raises:
-            FileNotFoundError: the run was not scored.
-            ValueError: the file is damaged.
+        Raises FileNotFoundError if it was not scored, ValueError if the file is damaged.
         """
         path = self.folder / PREDICTIONS
         if not path.is_file():
@@ -136,8 +116,23 @@ class Run:
         return network.predict(**devices.batches(dataset.x_test), verbose=0)
 
     def lines(self) -> list[str]:
-        """The log as it was printed during training."""
-        return epoch_lines(self.log.to_dict("records"), self.info["epochs"], self.info["recipe"])
+        """The log as it was printed during training, a line per epoch."""
+        recipe, lines, best = self.info["recipe"], [], -np.inf
+        for row in self.log.to_dict("records"):
+            better, best_before = row["val_acc"] > best, f"{best:.5f}"
+            verdict = f"did not improve from {best_before}"
+            if better:
+                best = row["val_acc"]
+                verdict = f"improved from {best_before} to {best:.5f}"
+            if better or (recipe["selection"] == "last" and row["epoch"] == recipe["epochs"]):
+                verdict += f", saving model to {checkpoint_name(recipe['depth'], row['epoch'])}"
+            lines.append(
+                f"Epoch {row['epoch']:2d}/{self.info['epochs']} - {row['seconds']:.0f}s - "
+                f"learning rate {row['lr']:.10g} - loss: {row['loss']:.4f} - acc: {row['acc']:.4f}"
+                f" - val_loss: {row['val_loss']:.4f} - val_acc: {row['val_acc']:.4f} - "
+                f"val_acc {verdict}"
+            )
+        return lines
 
 
 def open_run(folder) -> Run:
@@ -152,7 +147,7 @@ def open_run(folder) -> Run:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no run folder: it has no {name}. Train first.")
     try:
-        info = json.loads((folder / "run.json").read_text())
+        info = parse_info((folder / "run.json").read_text())
         run = Run(folder, read_log(folder / "training_log.csv"), info)
         if not run.lines() or not run.chosen:  # fails where something is missing in run.json
             raise ValueError("no finished epoch")
@@ -163,11 +158,19 @@ def open_run(folder) -> Run:
         ) from error
 
 
+def parse_info(text: str) -> dict:
+    """The content of a run.json; what its recipe does not set, as an older course's, has defaults.
+
+    Raises ValueError, KeyError or TypeError where it is damaged.
+    """
+    info = json.loads(text)
+    return {**info, "recipe": Recipe.from_dict(info["recipe"]).as_dict()}
+
+
 def read_log(path) -> pd.DataFrame:
     """A training_log.csv: COLUMNS, one row per epoch; epoch int64, the others float64.
 
-    Raises:
-        ValueError: other columns, or an entry that is no number.
+    Raises ValueError for other columns, or an entry that is no number.
     """
     # As text first: pandas' own reading of numbers is not exact to the last bit in every version.
     log = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
@@ -178,42 +181,13 @@ def read_log(path) -> pd.DataFrame:
 
 def build(recipe: dict, **options) -> keras.Model:
     """The network of a recipe, given as in run.json, with fresh weights."""
-    return resnet_v2(
-        recipe["depth"], l2=recipe["l2"], batch_norm_momentum=recipe["batch_norm_momentum"],
-        **options,
-    )  # fmt: skip
+    names = ("depth", "l2", "batch_norm_momentum")
+    return resnet_v2(**{name: recipe[name] for name in names}, **options)
 
 
 def checkpoint_name(depth: int, epoch: int) -> str:
     """The assignment's name for the weights saved after an epoch."""
     return f"cifar10_ResNet{depth}v2_model.{epoch:03d}.keras"
-
-
-def epoch_lines(rows: list[dict], total: int, recipe: dict) -> list[str]:
-    """Finished epochs for the reader, the first one of the run first."""
-    bests = np.maximum.accumulate([-np.inf, *(row["val_acc"] for row in rows)])
-    return [epoch_line(row, best, total, recipe) for row, best in zip(rows, bests)]
-
-
-def epoch_line(row: dict, best: float, total: int, recipe: dict) -> str:
-    """One finished epoch; `best` is the highest validation accuracy before it, at first -inf."""
-    if row["val_acc"] > best:
-        verdict = f"val_acc improved from {best:.5f} to {row['val_acc']:.5f}"
-    else:
-        verdict = f"val_acc did not improve from {best:.5f}"
-    if is_kept(row, best, recipe):
-        verdict += f", saving model to {checkpoint_name(recipe['depth'], row['epoch'])}"
-    return (
-        f"Epoch {row['epoch']:2d}/{total} - {row['seconds']:.0f}s - learning rate {row['lr']:.10g}"
-        f" - loss: {row['loss']:.4f} - acc: {row['acc']:.4f}"
-        f" - val_loss: {row['val_loss']:.4f} - val_acc: {row['val_acc']:.4f} - {verdict}"
-    )
-
-
-def is_kept(row: dict, best: float, recipe: dict) -> bool:
-    """Whether the weights after this epoch get a checkpoint: the best so far, or the last."""
-    last = recipe.get("selection") == "last" and row["epoch"] == recipe["epochs"]
-    return last or row["val_acc"] > best
 
 
 def score(run: Run, dataset: Dataset) -> dict:
@@ -226,17 +200,18 @@ def score(run: Run, dataset: Dataset) -> dict:
         averaged; sha256 of the checkpoint. Accuracies are shares of 1.
     """
     network = run.network()
-    plain, mirrored = (
+    plain, mirrored = (  # float32 (N, 10)
         network.predict(**devices.batches(pictures), verbose=0)
-        for pictures in (dataset.x_test, dataset.x_test[:, :, ::-1])
+        for pictures in (dataset.x_test, dataset.x_test[:, :, ::-1])  # (N, height, width, 3)
     )
+    best = plain.argmax(axis=1)
     scores = {
         "epoch": run.chosen["epoch"],
-        "test_acc": float(np.mean(plain.argmax(axis=1) == dataset.y_test)),
+        "test_acc": float(np.mean(best == dataset.y_test)),
         "test_acc_flip": float(np.mean((plain + mirrored).argmax(axis=1) == dataset.y_test)),
         "sha256": sha256(run.checkpoint()),
     }
-    kept, best = plain.astype(np.float16), plain.argmax(axis=1)
+    kept = plain.astype(np.float16)
     tied = kept.argmax(axis=1) != best  # rounding must not change a class
     kept[tied, best[tied]] = np.nextafter(kept[tied].max(axis=1), np.float16(1))
     with replacing(run.folder / PREDICTIONS) as path:
