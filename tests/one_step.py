@@ -23,7 +23,7 @@ def one_step(folder, shift=0.0, erase=0.0):
     )
     run = trainer.train(recipe, scenes, folder, precision="float32")
     weights = run.network().get_weights()
-    return run.log[0]["loss"], sum(np.abs(array).sum(dtype=np.float64) for array in weights)
+    return float(run.log["loss"][0]), sum(np.abs(array).sum(dtype=np.float64) for array in weights)
 
 
 def replicas_draws():

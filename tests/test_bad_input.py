@@ -7,7 +7,6 @@ and a way out, is short, tells no paths but the reader's own; and no file has ch
 
 import ast
 import dataclasses
-import email
 import errno
 import hashlib
 import inspect
@@ -22,7 +21,6 @@ import socket
 import struct
 import sys
 import types
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -34,7 +32,6 @@ import cv2
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from helpers import files, settings
@@ -140,33 +137,21 @@ class Day:
             self.file("course/run.json", recorded)
         return call(settings.configure, *form)
 
-    def download(self, answer=None, length=None):
-        """Keras' download of CIFAR-10: without a network, or with a server's wrong answer."""
-        cache = self.folder.parent / f"{self.folder.name}_keras"  # what is wrong may be replaced
-        (cache / "datasets").mkdir(parents=True)
-        (cache / "datasets/cifar-10-batches-py-target_archive").write_bytes(b"half an archive")
-        self.patch.setenv("KERAS_HOME", str(cache))
-        self.patch.delenv("CIFAR10_NPZ", raising=False)
+    def no_network(self):
+        """Nor an archive of CIFAR-10 in Keras' cache."""
 
-        def no_network(*_, **__):
+        def unknown(*_, **__):
             raise socket.gaierror(-3, "Temporary failure in name resolution")
 
-        def urlopen(*_, **__):
-            body = io.BytesIO(answer)
-            header = f"Content-Length: {length or len(answer)}\n\n"
-            body.info = lambda: email.message_from_string(header)
-            return body
-
-        self.patch.setattr(socket, "getaddrinfo", no_network)
-        if answer is not None:
-            self.patch.setattr(urllib.request, "urlopen", urlopen)
-        return call(data.load, "cifar10")
+        cache = str(self.folder.parent / f"{self.folder.name}_keras")
+        self.patch.setattr("keras.src.backend.config.keras_home", lambda: cache)
+        self.patch.delenv("CIFAR10_NPZ", raising=False)
+        self.patch.setattr(socket, "getaddrinfo", unknown)
 
     def full_disk(self):
         def full(path, *_, **__):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        self.patch.setattr(Path, "write_text", full)
         self.patch.setattr(keras.Model, "save", full)
 
     def read_only(self):
@@ -241,16 +226,6 @@ def huge_png(side=50_000):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def huge_npz(day):
-    """Its table of contents promises 4 GB per array."""
-    path = Path(day.npz())
-    content = bytearray(path.read_bytes())
-    for entry in re.finditer(b"PK\x01\x02", bytes(content)):
-        content[entry.start() + 24 : entry.start() + 28] = struct.pack("<I", 2**32 - 2)
-    path.write_bytes(content)
-    return str(path)
-
-
 def damaged_npz(day):
     """Whole at both ends, with wrong bytes in the middle of the compressed pixels."""
     path = Path(day.npz(x_train=np.resize(NOISE, (200, 32, 32, 3))))
@@ -265,18 +240,6 @@ def damaged_npz(day):
 def npy_named_npz(day):
     np.save(day.folder / "copy", NOISE)
     return str((day.folder / "copy.npy").rename(day.folder / "copy.npz"))
-
-
-def out_of_memory(*_, **__):
-    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-
-
-def out_of_memory_on_jax(*_, **__):
-    raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
-
-
-def out_of_memory_in_numpy(*_, **__):
-    np.empty(2**60, np.uint8)
 
 
 def one_step(*_, **__):
@@ -331,28 +294,13 @@ DATA_SETS = [
          lambda d: call(load, str(d.file("copy.npz", d.bomb())))),
     Case("an array of objects", ValueError, "allow_pickle=False", "DATA = 'synthetic'",
          lambda d: call(load, d.npz(x_test=np.array([Bomb(str(d.folder / "unpickled"))] * 100)))),
-    Case("a zip of other files", ValueError, "x_train is |S4", "DATA = 'synthetic'",
-         lambda d: call(load, str(d.file("copy.npz", zipped(
-             x_train="text", y_train="", x_test="", y_test=""))))),
-    Case("a zip bomb", ValueError, "unpacks to 17 GB", "DATA = 'synthetic'",
-         lambda d: call(load, huge_npz(d))),
     Case("class names for labels", ValueError, "y_train is <U3", "integer (200,)",
          lambda d: call(load, d.npz(y_train=np.array(["cat"] * 200)))),
     Case("too few to validate", ValueError, "y_train does not hold", "ten times each",
          lambda d: call(load, d.npz(x_train=np.zeros((50, 32, 32, 3), np.uint8),
                                     y_train=np.arange(50) % 10))),
     Case("no network", ConnectionError, "could not be downloaded", "DATA = 'synthetic'",
-         lambda d: d.download()),
-    Case("a download that breaks off", ConnectionError, "retrieval incomplete", "CIFAR10_NPZ",
-         lambda d: d.download(b"half an archive", length=170_498_071)),
-    Case("a download with another hash", ConnectionError, "hash does not match", "CIFAR10_NPZ",
-         lambda d: d.download(b"another archive")),
-    Case("no drawn pictures", ValueError, "train = 0", "at least 100",
-         lambda d: call(data.synthetic, train=0)),
-    Case("a picture before the first", ValueError, "index = -1", "0 to 49",
-         lambda d: call(d.scenes.test_name, -1)),
-    Case("a picture after the last", ValueError, "index = 50", "0 to 49",
-         lambda d: call(d.scenes.test_name, 50)),
+         lambda d: d.no_network() or call(load, "cifar10")),
     Case("the name of a real picture among drawn ones", ValueError, "cifar10_test_cat_0000.png",
          "Names look like 'synthetic_test_disc_0000.png'",
          lambda d: call(d.scenes.test_index, "cifar10_test_cat_0000.png")),
@@ -417,29 +365,18 @@ RUN_FOLDERS = [
     Case("scores without a hash", ValueError, "SHA-256 differs", "git checkout",
          lambda d: call(runs.open_run(d.run_with(info=json.dumps(
              {**d.run.info, "scores": {"epoch": 1}}))).network)),
-    *(Case(f"the weights of epoch {epoch!r}", ValueError, f"epoch = {epoch!r}", "1 to 1",
-           lambda d, epoch=epoch: call(d.run.network, epoch)) for epoch in (0, 7, "best")),
     Case("to go on with another recipe", ValueError, "recipe = tiny, not quick", "another run fold",
          lambda d: d.train(d.run_with(), recipe=QUICK)),
     Case("to go on from a pickle", ValueError, "no state to go on from", "another run folder",
          lambda d: d.train(d.run_with(state=d.bomb()))),
-    *(Case(f"epochs = {epochs!r}", ValueError, f"epochs = {epochs!r}", "recipe.with_epochs",
-           lambda d, epochs=epochs: d.train(epochs=epochs))
-      for epochs in (True, 1.5, "two")),
     *(Case(f"seed = {seed!r}", ValueError, f"seed = {seed!r}", "whole number from 0 to",
-           lambda d, seed=seed: d.train(seed=seed)) for seed in (-1, 0.5, "lucky", 2**32)),
-    Case("a file in the run folder's place", OSError, "cannot be written", "another run folder",
+           lambda d, seed=seed: d.train(seed=seed)) for seed in (-1, "lucky", 2**32)),
+    Case("more epochs than the schedule has", ValueError, "epochs = 3", "from 1 to 2 is needed",
+         lambda d: d.train(epochs=3)),
+    Case("a file in the run folder's place", FileExistsError, "cannot be written", "another place",
          lambda d: d.train(d.file("run", "x"))),
-    Case("a read-only run folder", OSError, "cannot be written", "another run folder",
-         lambda d: d.read_only() or d.train()),
-    Case("a full disk", OSError, "Epoch 1 could not be written", "make room",
+    Case("a full disk", OSError, "cannot be written (No space left", "make room",
          lambda d: d.full_disk() or d.train_with(one_step)),
-    Case("out of memory", MemoryError, "ran out of memory", "smaller batch",
-         lambda d: d.train_with(out_of_memory)),
-    Case("out of memory, on JAX", MemoryError, "ran out of memory", "smaller batch",
-         lambda d: d.train_with(out_of_memory_on_jax)),
-    Case("out of memory, in NumPy", MemoryError, "ran out of memory", "smaller batch",
-         lambda d: d.train_with(out_of_memory_in_numpy)),
 ]
 
 GRAD_CAM = [

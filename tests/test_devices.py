@@ -57,9 +57,10 @@ def test_precision_is_left_as_it_was_and_unknown_ones_are_refused():
         (9.0, "avx512_bf16", "bfloat16"),
     ],
 )
-def test_fastest_precision(monkeypatch, capability, flags, precision):
+def test_fastest_precision(monkeypatch, tmp_path, capability, flags, precision):
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}")
     monkeypatch.setattr(devices, "_compute_capability", lambda: capability)
-    monkeypatch.setattr(devices, "_cpu_flags", lambda: set(flags.split()))
+    monkeypatch.setattr(devices, "Path", lambda _: tmp_path / "cpuinfo")
     assert devices.fastest() == precision
 
 

@@ -16,7 +16,7 @@ PREPARE = """
 import functools, time
 data.synthetic = functools.partial(data.synthetic, 100, 50)
 
-class Waiting(training._Progress):
+class Waiting(trainer._Progress):
     waits = True
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -25,7 +25,7 @@ class Waiting(training._Progress):
             print("in the second epoch", flush=True)
             time.sleep(1200)
 
-training._Progress = Waiting
+trainer._Progress = Waiting
 """
 
 
@@ -33,12 +33,13 @@ def test_an_interrupted_training_cell_goes_on_when_run_again(sockets):
     manager = KernelManager(transport="ipc", connection_file=f"{sockets}/kernel.json")
     manager.start_kernel(cwd=str(ROOT))
     client = manager.client()
-    printed = []
+    printed, drawn = [], []
 
     def run(code, interrupt=False):
         def watch(message):
             text = message["content"].get("text", "")
             printed.append(text)
+            drawn.extend(message["content"].get("data", {}).keys() & {"image/jpeg", "image/png"})
             if interrupt and "in the second epoch" in text:
                 manager.interrupt_kernel()
 
@@ -54,11 +55,13 @@ def test_an_interrupted_training_cell_goes_on_when_run_again(sockets):
             assert run(CELLS[cell])["status"] == "ok", cell
         stopped = run(CELLS["training"], interrupt=True)
         assert stopped["ename"] == "KeyboardInterrupt" and "Epoch  2/" not in "".join(printed)
+        assert len(drawn) == 1  # the curves after the first epoch
         printed.clear()
         assert run(CELLS["training"])["status"] == "ok"
         text = "".join(printed)
         assert "Going on after epoch 1" in text
-        assert re.findall(r"^Epoch +(\d)/3", text, re.MULTILINE) == ["1", "2", "3"]
+        assert re.findall(r"^Epoch +(\d)/3 - ", text, re.MULTILINE) == ["1", "2", "3"]
+        assert len(drawn) == 3
         assert run(CELLS["training-provenance"])["status"] == "ok"
     finally:
         client.stop_channels()

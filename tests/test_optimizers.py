@@ -16,11 +16,11 @@ def newton_schulz(matrix, steps=3):
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (27, 16), (16, 64)])
-def test_orthogonalising_acts_on_singular_values_only(shape):
+def test_orthogonalizing_acts_on_singular_values_only(shape):
     matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    result = np.asarray(optimizers.orthogonalise(matrix))
+    result = np.asarray(optimizers.orthogonalize(matrix))
     assert np.allclose(result, newton_schulz(matrix), atol=1e-5)
-    assert np.allclose(result, optimizers.orthogonalise(100 * matrix), atol=1e-5)
+    assert np.allclose(result, optimizers.orthogonalize(100 * matrix), atol=1e-5)
     values = np.linalg.svd(result)[1]
     assert np.median(values) > 0.5 and values.max() < 1.3
 
@@ -38,6 +38,16 @@ def test_two_steps_of_muon_by_hand():
         direction = newton_schulz((gradient + 0.8 * buffer).reshape(-1, 8)).reshape(start.shape)
         expected = expected * np.sqrt(8) / np.linalg.norm(expected) - 0.1 * direction
     assert np.allclose(kernel, expected, atol=1e-5)
+
+
+def test_a_kernel_of_zeros_takes_its_step():
+    kernel = keras.Variable(np.zeros((1, 1, 4, 8)))
+    optimizer = optimizers.Muon(0.1)
+    optimizer.build([kernel])
+    optimizer.apply([np.zeros(kernel.shape, np.float32)])
+    assert not np.any(kernel)
+    optimizer.apply([np.eye(4, 8, dtype=np.float32)[None, None]])
+    assert np.all(np.diag(kernel[0, 0]) < -0.03) and np.all(np.isfinite(kernel))
 
 
 def test_other_variables_take_adams_step():

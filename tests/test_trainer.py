@@ -1,16 +1,17 @@
-import ast
 import contextlib
 import dataclasses
 import errno
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
-from helpers.files import ROOT
+from helpers import environment
 from helpers.training import runs, trainer
 from helpers.training.recipes import COURSE, MODERN
 
@@ -28,8 +29,7 @@ def train(scenes, folder, recipe=RECIPE, precision="float32", **options):
 def printed_run(scenes, tmp_path_factory):
     """What a run prints, in lines, and the run."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        folder = tmp_path_factory.mktemp("runs") / "whole"
-        run = train(scenes, folder, callbacks=[trainer.LiveCurves(folder)])
+        run = train(scenes, tmp_path_factory.mktemp("runs") / "whole")
     return printed.getvalue().splitlines(), run
 
 
@@ -38,75 +38,81 @@ def run(printed_run):
     return printed_run[1]
 
 
-def killed_in_last_epoch(run, folder):
-    """A copy of a run as it was before its last epoch left a checkpoint and a state."""
-    shutil.copytree(run.folder, folder)
-    number = len(run.log)
-    (folder / f"state_{number:03d}.npz").unlink()
-    for checkpoint in folder.glob(f"*.{number:03d}.keras"):
-        checkpoint.unlink()
+@pytest.fixture
+def copy(run, tmp_path):
+    """A folder with a copy of the run."""
+    return shutil.copytree(run.folder, tmp_path / "run")
+
+
+@pytest.fixture
+def no_steps(monkeypatch):
+    """Epochs that train nothing, where only what is written counts."""
+    monkeypatch.setattr(trainer.Trainer, "fit", lambda *_: (1.5, 0.25))
+    monkeypatch.setattr(trainer.Trainer, "validate", lambda *_: (2.5, 0.125))
+
+
+def change_state(path, change):
+    """Have a function change the arrays of a state."""
+    with np.load(path) as state:
+        arrays = dict(state)
+    change(arrays)
+    np.savez(path, **arrays)
+
+
+def without_last_epoch(folder):
+    """As if killed before the third epoch's state."""
+    (folder / "state_003.npz").unlink()
+    for path in folder.glob("*.003.keras"):
+        path.unlink()
     return folder
 
 
-def weights(run):
-    return [np.asarray(weight) for weight in run.network().get_weights()]
-
-
-def untimed(run):
-    return [{**row, "seconds": 0} for row in run.log]
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def assert_same(run, other):
     """In all but the seconds."""
-    assert untimed(run) == untimed(other)
-    for ours, theirs in zip(weights(run), weights(other), strict=True):
+    pd.testing.assert_frame_equal(
+        run.log.drop(columns="seconds"), other.log.drop(columns="seconds"), check_exact=True
+    )
+    weights = [each.network().get_weights() for each in (run, other)]
+    for ours, theirs in zip(*weights, strict=True):
         assert ours.dtype == np.float32 and np.array_equal(ours, theirs)
 
 
-def test_run_folder(run):
-    header = (run.folder / "training_log.csv").read_text().splitlines()[0]
-    assert header == "epoch,lr,loss,acc,val_loss,val_acc,seconds"
-    assert [row["epoch"] for row in run.log] == [1, 2, 3]
-    assert [row["lr"] for row in run.log] == [0.004, 0.0030326005, 0.0024420024]
-    info = json.loads((run.folder / "run.json").read_text())
-    assert info["seed"] == 0 and info["complete"] and info["data"] == "synthetic stand-in"
-    assert info["recipe"]["name"] == "tiny"
-    assert {"python", "keras", "numpy", "device", "revision"} <= set(info["environment"])
-    assert not [path for path in run.folder.iterdir() if path.name.startswith(".")]
-
-
-def test_live_curves_hold_the_whole_log(run):
-    drawn, live = [], trainer.LiveCurves(run.folder)
-    live.place = type("Place", (), {"update": staticmethod(drawn.append)})
-    live.on_epoch_end(len(run.log) - 1)
-    (figure,) = drawn
-    for axis in figure.axes:
-        assert [list(line.get_xdata()) for line in axis.lines] == [[1, 2, 3], [1, 2, 3]]
-
-
-def test_checkpoints_on_improvement_with_the_assignments_name(run):
-    best, expected = -1, set()
-    for row in run.log:
-        if row["val_acc"] > best:
-            best = row["val_acc"]
-            expected.add(f"cifar10_ResNet11v2_model.{row['epoch']:03d}.keras")
-    assert {path.name for path in run.folder.glob("*.keras")} == expected
-    assert run.checkpoint().name == f"cifar10_ResNet11v2_model.{run.best['epoch']:03d}.keras"
-
-
-def test_best_network_scores_what_the_log_says(run, scenes):
+def test_a_run_folder_and_its_network(run, scenes):
+    assert (run.folder / "training_log.csv").read_text().startswith(",".join(runs.COLUMNS) + "\n1,")
+    assert run.log["epoch"].tolist() == [1, 2, 3] and run.log["epoch"].dtype == int
+    assert run.log["lr"].tolist() == [0.004, 0.0030326005, 0.0024420024]
+    assert run.info["seed"] == 0 and run.info["complete"]
+    assert run.info["data"] == "synthetic stand-in" and run.info["recipe"]["name"] == "tiny"
+    assert run.info["environment"] == environment.describe()
+    improved = run.log["val_acc"] > run.log["val_acc"].cummax().shift(fill_value=-1)
+    assert {path.name for path in run.folder.glob("[!.]*")} == {
+        "training_log.csv", "run.json", "state_002.npz", "state_003.npz",
+        *(f"cifar10_ResNet11v2_model.{epoch:03d}.keras" for epoch in run.log["epoch"][improved]),
+    }  # fmt: skip
+    assert not list(run.folder.glob(".*"))
     predicted = run.network().predict(scenes.x_val, verbose=0).argmax(axis=1)
     assert np.mean(predicted == scenes.y_val) == pytest.approx(run.best["val_acc"])
 
 
+ROWS = [
+    (1, 0.004, 1.8186, 0.4381, 2.2, 0.3928, 51.0),
+    (2, 0.0030326005, 1.3, 0.5, 3.0, 0.3931, 36.0),
+    (3, 0.0024420024, 1.2, 0.6, 1.3, 0.3931, 36.0),
+]
+
+
+def made_up(selection="best", complete=True):
+    recipe = {"depth": 20, "selection": selection, "epochs": 3}
+    log = pd.DataFrame(ROWS, columns=runs.COLUMNS)
+    return runs.Run(None, log, {"recipe": recipe, "complete": complete, "epochs": 50})
+
+
 def test_lines_tell_the_epoch():
-    values = [
-        (1, 0.004, 1.8186, 0.4381, 2.2, 0.3928, 51.0),
-        (2, 0.0030326005, 1.3, 0.5, 3.0, 0.3931, 36.0),
-        (3, 0.0024420024, 1.2, 0.6, 1.3, 0.39, 36.0),
-    ]
-    rows = [dict(zip(runs.COLUMNS, row)) for row in values]
-    lines = [runs.epoch_line(row, rows[:i], 50, {"depth": 20}) for i, row in enumerate(rows)]
+    lines = made_up().lines()
     assert lines[0] == (
         "Epoch  1/50 - 51s - learning rate 0.004 - loss: 1.8186 - acc: 0.4381 - val_loss: 2.2000 - "
         "val_acc: 0.3928 - val_acc improved from -inf to 0.39280, "
@@ -117,6 +123,51 @@ def test_lines_tell_the_epoch():
     )
     assert "learning rate 0.0030326005" in lines[1]
     assert lines[2].endswith("val_acc did not improve from 0.39310")
+    assert made_up("last").lines()[2].endswith("saving model to cifar10_ResNet20v2_model.003.keras")
+
+
+@pytest.mark.parametrize(
+    "selection, complete, epoch",
+    [("best", True, 2), ("best", False, 2), ("last", True, 3), ("last", False, 2)],
+)
+def test_the_result_is_the_best_epoch_or_the_last_of_a_complete_run(selection, complete, epoch):
+    assert made_up(selection, complete).chosen["epoch"] == epoch
+    assert made_up(selection, complete).best["epoch"] == 2  # the first of equals
+
+
+# --- One epoch -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_seed():
+    return {seed: trainer.Trainer(RECIPE, seed, "float32", steps=3) for seed in (0, 1)}
+
+
+def test_the_seed_makes_the_initial_weights(by_seed):
+    again = trainer.Trainer(RECIPE, 0, "float32", steps=3).in_training.get_weights()
+    ours, other = (by_seed[seed].in_training.get_weights() for seed in (0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(ours, again))
+    assert not any(np.array_equal(a, b) for a, b in zip(ours, other) if a.ndim == 4)
+
+
+def test_seed_and_epoch_make_the_order_and_the_draws(by_seed, scenes, monkeypatch):
+    def fit(x, **_):
+        seen.extend(x.as_numpy_iterator())
+        return SimpleNamespace(history={"loss": [1], "acc": [0]})
+
+    orders = {}
+    for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+        seen = []
+        monkeypatch.setattr(by_seed[seed], "training_model", SimpleNamespace(fit=fit))
+        by_seed[seed].fit(scenes, epoch)
+        x, y = (np.concatenate(parts) for parts in zip(*seen))
+        assert [len(pixels) for pixels, _ in seen] == [60, 60, 60]
+        order = np.random.default_rng((seed, epoch)).permutation(180)
+        assert np.array_equal(x, scenes.x_train[order])
+        assert np.array_equal(y.argmax(axis=1), scenes.y_train[order])
+        orders[seed, epoch] = order.tolist()
+        assert by_seed[seed].augment.seeds.state.numpy().tolist() == [seed, epoch * 2**20]
+    assert len({tuple(order) for order in orders.values()}) == 3
 
 
 class Listener(keras.callbacks.Callback):
@@ -140,20 +191,19 @@ class Listener(keras.callbacks.Callback):
         self.told.append("train ends")
 
 
+# --- Going on ------------------------------------------------------------------------------------
+
+
 def test_a_run_stopped_by_a_callback_ends_like_one_left_alone(run, scenes, tmp_path, capsys):
-    told = [{key: row[key] for key in runs.COLUMNS[1:-1]} for row in run.log]
+    told = run.log[list(runs.COLUMNS[1:-1])].to_dict("records")
     listener = Listener(stop_after=1)
     stopped = train(scenes, tmp_path / "run", callbacks=[listener])
     before = capsys.readouterr().out.splitlines()
     assert listener.told == [
-        "train begins",
-        ("begins", 0),
-        ("ends", 0, told[0]),
-        ("begins", 1),
-        ("ends", 1, told[1]),
+        "train begins", ("begins", 0), ("ends", 0, told[0]), ("begins", 1), ("ends", 1, told[1]),
         "train ends",
-    ]
-    assert len(stopped.log) == 2 and before == stopped.lines()
+    ]  # fmt: skip
+    assert len(stopped.log) == 2 and before == stopped.lines() and not stopped.info["complete"]
     assert listener.model.optimizer is None  # Keras' TensorBoard asks for it
     (stopped.folder / runs.PREDICTIONS).touch()  # of a result that is not the last
 
@@ -174,168 +224,165 @@ def test_a_finished_run_prints_the_same_lines_and_is_not_trained_again(printed_r
     assert before == {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
 
 
-def test_fewer_epochs_than_are_done_are_refused(run, scenes):
-    with pytest.raises(ValueError, match="3 finished epochs, more than epochs = 2. Ask for 3 or"):
-        train(scenes, run.folder, epochs=2)
-
-
-ARRAYS = {"kernel": np.ones((2, 3)), "bias": np.ones(3)}
-OTHER_STATES = {
-    "swapped": {"kernel": ARRAYS["bias"], "bias": ARRAYS["kernel"]},
-    "extra": {**ARRAYS, "gamma": np.ones(3)},
-    "missing": {"kernel": ARRAYS["kernel"]},
-    "other shape": {**ARRAYS, "bias": np.ones(4)},
-    "transposed": {**ARRAYS, "kernel": np.ones((3, 2))},
-}
-
-
-@pytest.mark.parametrize("arrays", OTHER_STATES.values(), ids=OTHER_STATES)
-def test_a_state_of_another_network_is_refused_as_a_whole(tmp_path, arrays):
-    np.savez(tmp_path / "state_001.npz", **arrays, **{trainer.LOG: np.ones((1, 7))})
-    variables = {name: keras.Variable(np.zeros(array.shape)) for name, array in ARRAYS.items()}
-    with pytest.raises(ValueError, match="state_001.npz does not fit this network: .*another run"):
-        trainer._restore(tmp_path, variables)
-    assert not any(np.any(variable.numpy()) for variable in variables.values())
-
-
-def test_a_state_that_fits_is_restored_with_its_log(tmp_path):
-    np.savez(tmp_path / "state_001.npz", **ARRAYS, **{trainer.LOG: np.ones((1, 7))})
-    variables = {name: keras.Variable(np.zeros(array.shape)) for name, array in ARRAYS.items()}
-    assert trainer._restore(tmp_path, variables) == [dict.fromkeys(runs.COLUMNS, 1)]
-    assert all(np.all(variable.numpy() == 1) for variable in variables.values())
-
-
-def test_the_newest_state_is_the_one_with_the_highest_number(tmp_path):
-    for epoch in (998, 1000, 999):
-        np.savez(tmp_path / f"state_{epoch}.npz", **ARRAYS, **{trainer.LOG: np.full((1, 7), epoch)})
-    variables = {name: keras.Variable(np.zeros(array.shape)) for name, array in ARRAYS.items()}
-    assert trainer._restore(tmp_path, variables) == [dict.fromkeys(runs.COLUMNS, 1000)]
-
-
-def test_other_seed_data_or_recipe_is_refused(run, scenes):
-    with pytest.raises(ValueError, match="with seed = 0, not 1.*another run folder"):
-        train(scenes, run.folder, seed=1)
-    with pytest.raises(ValueError, match="with l2 = 0.0001, not 0.0.*another run folder"):
-        train(scenes, run.folder, dataclasses.replace(RECIPE, l2=0.0))
-    with pytest.raises(ValueError, match="with data = synthetic stand-in, not other"):
-        train(dataclasses.replace(scenes, source="other"), run.folder)
-
-
-def test_a_full_disk_leaves_the_epochs_before_it(run, scenes, tmp_path, monkeypatch):
-    folder = killed_in_last_epoch(run, tmp_path / "run")
-    before = {path: path.read_bytes() for path in folder.glob("state_*.npz")}
-    monkeypatch.setattr(trainer.Trainer, "fit", no_step)
-    monkeypatch.setattr(np, "savez", full_disk)
-    with pytest.raises(OSError, match="Epoch 3 could not be written.*No space left.*make room"):
-        train(scenes, folder)
-    assert before == {path: path.read_bytes() for path in folder.glob("*state_*.npz")}
-
-
-def no_step(trainer, dataset, epoch, *callbacks):
-    """An epoch that trains nothing, where only what is written counts."""
-    return 1.5, 0.25
-
-
-def full_disk(file, **arrays):
-    file.write(b"half a state")
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_damaged_log_is_written_anew_and_a_damaged_run_json_refused(
-    run, scenes, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(trainer.Trainer, "fit", no_step)
-    folder = killed_in_last_epoch(run, tmp_path / "run")
-    (folder / "training_log.csv").write_text("epoch,lr\n1,ab")
-    assert train(scenes, folder).log[:2] == run.log[:2]
-    assert runs.open_run(folder).log[2]["loss"] == 1.5
-    (folder / "run.json").write_text('{"recipe":')
-    with pytest.raises(ValueError, match="run.json is damaged.*another run folder"):
-        train(scenes, folder)
-
-
-def test_a_damaged_checkpoint_is_named(run, tmp_path):
-    shutil.copytree(run.folder, tmp_path, dirs_exist_ok=True)
-    copy = runs.open_run(tmp_path)
-    whole = copy.checkpoint().read_bytes()
-    for content in (whole[:1000], whole[: len(whole) // 2], b"", b"<html>"):
-        copy.checkpoint().write_bytes(content)
-        with pytest.raises(ValueError, match=r"model\.00\d\.keras is damaged"):
-            copy.network()
-
-
-@pytest.mark.parametrize("epochs", [0, -1, 4])
-def test_more_epochs_than_the_schedule_has_are_refused(scenes, tmp_path, epochs):
-    with pytest.raises(ValueError, match=rf"epochs = {epochs}: recipe tiny is laid out for 1 to 3"):
-        train(scenes, tmp_path / "run", epochs=epochs)
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_schedule_to_zero_resumes_within_its_slope_and_keeps_the_last_epoch(scenes, tmp_path):
     recipe = dataclasses.replace(MODERN.with_epochs(2), depth=11, batch_size=10)
     # Few pictures: CPUs are slow at float16.
-    scenes = dataclasses.replace(scenes, x_train=scenes.x_train[::6], y_train=scenes.y_train[::6])
-    whole = train(scenes, tmp_path / "whole", recipe, "float16")  # its state has a loss scale
-    killed = killed_in_last_epoch(whole, tmp_path / "killed")
-    resumed = train(scenes, killed, recipe, None)  # another GPU may be there by now
+    few = dataclasses.replace(scenes, x_train=scenes.x_train[::9], y_train=scenes.y_train[::9])
+    whole = train(few, tmp_path / "whole", recipe, "float16")  # its state has a loss scale
+    killed = shutil.copytree(whole.folder, tmp_path / "killed")
+    (killed / "state_002.npz").unlink()
+    resumed = train(few, killed, recipe, None)  # another GPU may be there by now
     assert_same(resumed, whole)
     assert whole.chosen["epoch"] == 2 and whole.checkpoint().is_file()
     assert whole.lines()[-1].endswith("saving model to cifar10_ResNet11v2_model.002.keras")
     with pytest.raises(ValueError, match="with precision = float16, not float32"):
-        train(scenes, killed, recipe, "float32")
+        train(few, killed, recipe, "float32")
 
 
-def test_log_without_a_state_is_not_overwritten(run, scenes, tmp_path):
-    for name in ("run.json", "training_log.csv"):
-        (tmp_path / name).write_bytes((run.folder / name).read_bytes())
-    with pytest.raises(ValueError, match="no state to go on from"):
-        train(scenes, tmp_path)
-    assert (tmp_path / "training_log.csv").read_bytes() == (
-        run.folder / "training_log.csv"
-    ).read_bytes()
+@pytest.mark.parametrize("content", [None, b"", b'{"recipe":', b"epoch,lr\n1,0.4"])
+@pytest.mark.parametrize("name", ["training_log.csv", "run.json", "*.keras"])
+def test_what_a_finished_run_lost_is_written_from_its_state(run, scenes, copy, name, content):
+    before = contents(copy)
+    path = runs.open_run(copy).checkpoint() if name == "*.keras" else copy / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert train(scenes, copy).lines() == run.lines()
+    assert contents(copy) == before
 
 
-def test_missing_or_damaged_run_is_refused(run, tmp_path):
+@pytest.mark.usefixtures("no_steps")
+def test_an_older_courses_run_goes_on(scenes, copy):
+    """Its recipe lacks a setting of today, and its states hold variables and log alone."""
+    without_last_epoch(copy)
+    info = json.loads((copy / "run.json").read_text())
+    del info["recipe"]["momentum"], info["recipe"]["selection"]
+    (copy / "run.json").write_text(json.dumps(info))
+
+    def change(arrays):
+        arrays["run.json"] = np.array(json.dumps(info))
+
+    change_state(copy / "state_002.npz", change)
+    assert len(train(scenes, copy, epochs=2).log) == 2
+    change_state(copy / "state_002.npz", lambda arrays: arrays.pop("run.json"))
+    change_state(copy / "state_002.npz", lambda arrays: arrays.pop("checkpoint"))
+    done = train(scenes, copy)
+    assert len(done.log) == 3 and done.info["recipe"]["momentum"] == 0.8
+    assert done.network()
+
+
+@pytest.mark.usefixtures("no_steps")
+def test_versions_of_an_earlier_machine_are_kept(scenes, copy, monkeypatch):
+    first = runs.open_run(copy).info["environment"]
+    monkeypatch.setattr(environment, "describe", lambda: {"device": "another"})
+    done = train(scenes, without_last_epoch(copy))
+    assert done.info["environment"] == {"device": "another"}
+    assert done.info["earlier_environments"] == [first]
+
+
+def test_other_seed_data_or_recipe_is_refused(run, scenes, copy):
+    (copy / "run.json").unlink()  # the state knows, too
+    for folder in (run.folder, copy):
+        before = contents(folder)
+        with pytest.raises(ValueError, match="with seed = 0, not 1.*another run folder"):
+            train(scenes, folder, seed=1)
+        with pytest.raises(ValueError, match="with l2 = 0.0001, not 0.0.*another run folder"):
+            train(scenes, folder, dataclasses.replace(RECIPE, l2=0.0))
+        with pytest.raises(ValueError, match="with data = synthetic stand-in, not other"):
+            train(dataclasses.replace(scenes, source="other"), folder)
+        assert contents(folder) == before
+    with pytest.raises(ValueError, match="3 finished epochs, more than epochs = 2. Ask for 3 or"):
+        train(scenes, run.folder, epochs=2)
+
+
+@pytest.mark.usefixtures("no_steps")
+def test_of_two_trainings_in_one_new_folder_the_second_to_save_stops(scenes, tmp_path):
+    class Other(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            train(scenes, tmp_path, seed=1)
+            self.left = contents(tmp_path)
+
+    with pytest.raises(ValueError, match="with seed = 1, not 0.*another run folder"):
+        train(scenes, tmp_path, callbacks=[other := Other()])
+    assert contents(tmp_path) == other.left
+    assert runs.open_run(tmp_path).info["seed"] == 1
+
+
+@pytest.mark.usefixtures("no_steps")
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_full_disk_leaves_the_epochs_before_it(scenes, copy, tmp_path, monkeypatch, epoch):
+    def full_disk(path, **arrays):
+        path.write_bytes(b"half a state")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder, before = tmp_path / "new", {}
+    if epoch == 3:
+        folder = train(scenes, without_last_epoch(copy), epochs=2).folder
+        before = contents(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full_disk)
+        with pytest.raises(OSError, match="cannot be written.*No space left.*make room"):
+            train(scenes, folder)
+    assert contents(folder) == before
+    assert len(train(scenes, folder).log) == 3
+
+
+@pytest.mark.parametrize("names", [["kernel"], ["kernel", "bias", "gamma"]])
+def test_a_state_of_another_network_is_refused_as_a_whole(names):
+    variables = {name: keras.Variable(np.zeros(3)) for name in ("kernel", "bias")}
+    state = trainer._State(made_up(), b"", dict.fromkeys(names, np.ones(3)))
+    with pytest.raises(ValueError, match="another version of Keras.*another run folder"):
+        trainer._restore(variables, state)
+    assert not any(np.any(variable.numpy()) for variable in variables.values())
+
+
+def test_the_newest_state_has_the_highest_number_and_no_copys_name(tmp_path):
+    for name in ("state_998", "state_1000", "state_999", "state_1000 (1)", "state_"):
+        (tmp_path / f"{name}.npz").touch()
+    names = [path.stem for path in trainer._states(tmp_path)]
+    assert names == ["state_998", "state_999", "state_1000"]
+
+
+def test_missing_or_damaged_run_is_refused(run, scenes, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run folder: it has no run.json"):
         runs.open_run(tmp_path)
-    (tmp_path / "run.json").write_bytes((run.folder / "run.json").read_bytes())
-    for text in (
-        "epoch,lr\n1,0.004\n",
-        "epoch,lr,loss,acc,val_loss,val_acc,seconds\n1,x,1,1,1,1,1\n",
-        "epoch,lr,loss,acc,val_loss,val_acc,seconds\n1,0.004,1.8,0.4,2.2,0.39,51\n2,0.003,1.3",
-        "epoch,lr,loss,acc,val_loss,val_acc,seconds\n",
-    ):
-        (tmp_path / "training_log.csv").write_text(text)
+    info, log = ((run.folder / name).read_text() for name in ("run.json", "training_log.csv"))
+    header = ",".join(runs.COLUMNS)
+    row = "1,0.004,1.8,0.4,2.2,0.39,51"
+    logs = ("", header, "epoch,lr\n1,0.004", f"{header}\n1,x,1,1,1,1,1", f"{header}\n{row}\n2,0.0")
+    infos = ("{}", '{"epochs": 3, "recipe": {}}', "[]", "{")
+    for info_text, log_text in [*((info, text) for text in logs), *((text, log) for text in infos)]:
+        (tmp_path / "run.json").write_text(info_text)
+        (tmp_path / "training_log.csv").write_text(log_text)
         with pytest.raises(ValueError, match="damaged"):
             runs.open_run(tmp_path)
-    (tmp_path / "training_log.csv").write_bytes((run.folder / "training_log.csv").read_bytes())
-    for text in ("{}", '{"epochs": 3, "recipe": {}}', "[]", "{"):
-        (tmp_path / "run.json").write_text(text)
-        with pytest.raises(ValueError, match="damaged"):
-            runs.open_run(tmp_path)
-    (tmp_path / "run.json").write_bytes((run.folder / "run.json").read_bytes())
+        with pytest.raises(ValueError, match="no state to go on from"):  # never overwritten
+            train(scenes, tmp_path)
+    (tmp_path / "run.json").write_text(info)
+    missing = runs.open_run(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"model\.00\d\.keras is gone"):
-        runs.open_run(tmp_path).network()
+        missing.network()
+    whole = run.checkpoint().read_bytes()
+    for content in (whole[:1000], whole[: len(whole) // 2], b"", b"<html>"):
+        missing.checkpoint().write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.00\d\.keras is damaged"):
+            missing.network()
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        *(f"training/{m}" for m in ("data", "resnet", "augment", "recipes", "trainer", "runs")),
-        "settings",
-        "plots",
-    ],
-)
-def test_training_side_needs_no_tensorflow(module):
-    """Plain Keras and NumPy, so that another Keras backend serves as well."""
-    tree = ast.parse((ROOT / f"helpers/{module}.py").read_text())
-    imported = {
-        name.split(".")[0]
-        for node in ast.walk(tree)
-        for name in [
-            getattr(node, "module", None) or "",
-            *(a.name for a in getattr(node, "names", [])),
-        ]
-    }
-    assert "keras" in imported or module in ("training/recipes", "plots", "settings")
-    assert not imported & {"tensorflow", "tf_keras"}
+def test_the_score_averages_with_the_picture_mirrored_left_and_right(copy, scenes, monkeypatch):
+    """A network that takes the class of the corner at the upper left, as sure as its green says."""
+
+    def predict(x, **_):
+        corners = np.concatenate(list(x.as_numpy_iterator()))[:, 0, 0].astype(int)
+        return np.float32(np.eye(10)[corners[:, 0]] * corners[:, 1:2] / 10)
+
+    x = np.zeros((50, 32, 32, 3), np.uint8)
+    x[:, 0, 0, 0], x[:, 0, 0, 1] = (scenes.y_test + np.arange(50) % 2) % 10, 1  # half are right
+    x[:, 0, -1, 0], x[:, 0, -1, 1] = scenes.y_test, 2
+    x[:, -1, :, 0], x[:, -1, :, 1] = ((scenes.y_test + 5) % 10)[:, None], 9
+    monkeypatch.setattr(runs.Run, "network", lambda run: SimpleNamespace(predict=predict))
+    scores = runs.score(runs.open_run(copy), dataclasses.replace(scenes, x_test=x))
+    assert (scores["test_acc"], scores["test_acc_flip"]) == (0.5, 1)
+    scored = runs.open_run(copy)
+    assert scored.info["scores"] == scores and scores["epoch"] == scored.chosen["epoch"]
+    assert np.array_equal(scored.test_correct(), np.arange(50) % 2 == 0)

@@ -7,10 +7,10 @@ boxes that need no network.
 
 import hashlib
 import os
-import re
 import socket
 import urllib.request
 from dataclasses import dataclass, replace
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 
@@ -65,34 +65,24 @@ class Dataset:
     def synthetic(self) -> bool:
         return self.test_boxes is not None
 
-    @property
-    def prefix(self) -> str:
-        """First word of picture names, as in cifar10_test_cat_0007.png."""
-        return "synthetic" if self.synthetic else "cifar10"
-
     def test_name(self, index: int) -> str:
         """Name by class and order: cifar10_test_cat_0007.png is the eighth cat."""
-        label = self.y_test[index]
+        kind, label = "synthetic" if self.synthetic else "cifar10", self.y_test[index]
         order = index - np.searchsorted(self.y_test, label)
-        return f"{self.prefix}_test_{self.class_names[label]}_{order:04d}.png"
+        return f"{kind}_test_{self.class_names[label]}_{order:04d}.png"
+
+    @cached_property
+    def _indices(self):
+        return {self.test_name(index): index for index in range(len(self.y_test))}
 
     def test_index(self, name: str) -> int:
-        """Place of a named test picture; the inverse of `test_name`.
-
-        Raises ValueError for a name of another form or a picture that is not there.
-        """
-        match = re.fullmatch(rf"{self.prefix}_test_([a-z]+)_(\d{{4}})\.png", str(name))
-        if not match or match[1] not in self.class_names:
+        """Place of a named test picture; the inverse of `test_name`. ValueError for another."""
+        if name not in self._indices:
             raise ValueError(
                 f"'{name}' names no test picture of {self.source}. Names look like "
                 f"'{self.test_name(0)}', with one of the classes {', '.join(self.class_names)}."
             )
-        first, end = np.searchsorted(
-            self.y_test, self.class_names.index(match[1]) + np.array([0, 1])
-        )
-        if (index := int(first) + int(match[2])) >= end:
-            raise ValueError(f"'{name}': this class has {end - first} test pictures, from 0000 on.")
-        return index
+        return self._indices[name]
 
 
 def load(source: str = "cifar10") -> Dataset:
@@ -119,13 +109,12 @@ def load(source: str = "cifar10") -> Dataset:
 def load_picture(path) -> np.ndarray:
     """Read a picture file, cut its middle square and shrink it: uint8 (32, 32, 3), RGB.
 
-    PNG, JPEG, GIF (its first frame), WebP, BMP and TIFF, in gray, color, CMYK or with a palette;
-    turned as the camera was held; transparency is dropped, and of 16 bits per color the upper 8
-    are kept.
+    Turned as the camera was held; transparency is dropped, and of 16 bits per color the upper 8 are
+    kept.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it cannot be decoded, is gray with more than 8 bits per pixel or, as a
+        ValueError: it is none of FORMATS, is gray with more than 8 bits per pixel or, as a
             decompression bomb does, has more than 179 million pixels.
     """
     path = Path(path).expanduser()
@@ -152,12 +141,10 @@ def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The last tenth of every class validates (the last 500 of CIFAR-10's 5,000), the rest trains.
     Only the order inside a class matters, so a class-sorted copy of the data gives the same split.
     """
-    train, val = [], []
-    for label in np.unique(labels):
-        of_class = np.flatnonzero(labels == label)
-        cut = len(of_class) - len(of_class) // 10
-        train.append(of_class[:cut])
-        val.append(of_class[cut:])
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    cuts = [len(of_class) - len(of_class) // 10 for of_class in classes]
+    train = [of_class[:cut] for of_class, cut in zip(classes, cuts)]
+    val = [of_class[cut:] for of_class, cut in zip(classes, cuts)]
     return np.concatenate(train), np.concatenate(val)
 
 
@@ -217,23 +204,26 @@ def _download():
 def _read_npz(path: Path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. {THREE_WAYS}")
-    keys = ("x_train", "y_train", "x_test", "y_test")
+    arrays = []
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if missing := [key for key in keys if key not in archive]:
-                raise ValueError(f"has no {', '.join(missing)}")
-            x_train, y_train, x_test, y_test = (np.asarray(archive[key]) for key in keys)
-        for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-            if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != (32, 32, 3):
-                raise ValueError(f"x_{part} is {x.dtype} {x.shape}, not uint8 (N, 32, 32, 3)")
-            if y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "iu":
-                raise ValueError(f"y_{part} is {y.dtype} {y.shape}, not integer ({len(x)},)")
-            labels, counts = np.unique(y, return_counts=True)
-            if labels.tolist() != list(range(10)) or counts.min() < 10:
-                raise ValueError(f"y_{part} does not hold the ten labels 0 to 9, ten times each")
+            for part in ("train", "test"):
+                if missing := [key for key in (f"x_{part}", f"y_{part}") if key not in archive]:
+                    raise ValueError(f"has no {', '.join(missing)}")
+                x, y = (np.asarray(archive[f"{kind}_{part}"]) for kind in "xy")
+                if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != (32, 32, 3):
+                    raise ValueError(f"x_{part} is {x.dtype} {x.shape}, not uint8 (N, 32, 32, 3)")
+                if y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "iu":
+                    raise ValueError(f"y_{part} is {y.dtype} {y.shape}, not integer ({len(x)},)")
+                labels, counts = np.unique(y, return_counts=True)
+                if labels.tolist() != list(range(10)) or counts.min() < 10:
+                    raise ValueError(
+                        f"y_{part} does not hold the ten labels 0 to 9, ten times each"
+                    )
+                arrays += [x, y]
     except Exception as error:  # zip, zlib and NumPy each have their own
         raise ValueError(f"{path.name} is no CIFAR-10 .npz: {error}. {THREE_WAYS}") from error
-    return x_train, y_train, x_test, y_test
+    return arrays
 
 
 # --- The synthetic stand-in ----------------------------------------------------------------------

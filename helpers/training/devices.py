@@ -13,12 +13,13 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 def fastest() -> str:
     """The precision in which this machine trains fastest: one of PRECISIONS.
 
-    GPUs compute in 16 bits on tensor cores: float16 from compute capability 7 (T4), bfloat16, which
-    needs no loss scale, from 8 (L4, A100). Of CPUs, those with instructions for bfloat16 gain.
+    GPUs have tensor cores for float16 from compute capability 7 (T4), and for bfloat16, which needs
+    no loss scale, from 8 (L4, A100). Some CPUs have instructions for bfloat16.
     """
-    capability = _compute_capability()
+    capability, flags = _compute_capability(), Path("/proc/cpuinfo")  # of Linux
     if capability is None:
-        return "bfloat16" if _cpu_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
+        known = set(flags.read_text().split()) if flags.is_file() else set()
+        return "bfloat16" if known & {"avx512_bf16", "amx_bf16"} else "float32"
     return "bfloat16" if capability >= 8 else "float16" if capability >= 7 else "float32"
 
 
@@ -36,11 +37,6 @@ def _compute_capability() -> float | None:
         return None
     details = tf.config.experimental.get_device_details(gpus[0])
     return float("{}.{}".format(*details.get("compute_capability", (0, 0))))
-
-
-def _cpu_flags() -> set[str]:
-    flags = Path("/proc/cpuinfo")  # of Linux
-    return set(flags.read_text().split()) if flags.is_file() else set()
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):

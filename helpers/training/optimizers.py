@@ -63,11 +63,6 @@ class Muon(keras.optimizers.Adam):
         step = ops.cast(learning_rate, variable.dtype) * ops.reshape(direction, variable.shape)
         self.assign(variable, kernel - step)
 
-    def get_config(self):
-        return {
-            **super().get_config(), "momentum": self.momentum, "adam_ratio": self.adam_ratio
-        }  # fmt: skip
-
 
 class PerStep(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate looked up per training step, inside the compiled step of any backend.
@@ -82,9 +77,6 @@ class PerStep(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         step = ops.minimum(ops.cast(step, "int32"), len(self.rates) - 1)
         return ops.take(ops.convert_to_tensor(self.rates, "float32"), step)
-
-    def get_config(self):
-        return {"rates": self.rates}
 
 
 def make(recipe: Recipe, rates) -> keras.optimizers.Optimizer:

@@ -60,10 +60,8 @@ class Recipe:
 
     def table(self) -> str:
         """One line per setting."""
-        told = dict(vars(self))
-        if self.optimizer != "muon":
-            del told["momentum"], told["adam_ratio"]
-        return "\n".join(f"{name:20} {value}" for name, value in told.items())
+        others = () if self.optimizer == "muon" else ("momentum", "adam_ratio")
+        return "\n".join(f"{k:20} {v}" for k, v in vars(self).items() if k not in others)
 
     def as_dict(self) -> dict:
         """Plain values for run.json."""

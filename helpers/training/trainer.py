@@ -6,14 +6,12 @@ and made again where it is missing. `helpers.training.runs` reads what the folde
 """
 
 import json
-import os
 import sys
 import tempfile
 import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import repr as short
 
 import keras
 import numpy as np
@@ -115,17 +113,15 @@ def train(
     """Train a fresh network, or go on where the run in `folder` stopped.
 
     Args:
-        recipe: how to train.
-        dataset: trains on its training part; its validation part chooses the checkpoints. A recipe
+        recipe, folder: how to train; the run's folder, made if missing.
+        dataset: its training part trains, its validation part chooses the checkpoints. A recipe
             without hold-out trains on both, and the test part chooses.
-        folder: the run's folder, made if missing.
         seed: of initial weights, order and augmentation.
         epochs: stop after so many, finished ones included; the recipe's number by default.
         precision: of the training step's arithmetic, "float32", "bfloat16" or "float16"; by default
             that of the run in `folder`, else the machine's fastest. Weights are kept, validated and
             saved as float32.
-        callbacks: of Keras. They hear of the run and of its epochs, not of batches, and may stop
-            it; their model is the network that is validated.
+        callbacks: of Keras, for run and epochs, not batches; their model is the validated network.
 
     Returns:
         The run. Every epoch's line is printed, also those finished earlier.
@@ -133,12 +129,12 @@ def train(
     Raises:
         ValueError: epochs or seed out of range, or fewer epochs than are done; an unknown
             precision; the folder holds a run with other settings, or without a state to go on from.
-        OSError: the folder, or an epoch, cannot be written; what was written before is intact.
+        OSError: an epoch cannot be written; what was written before is intact. FileExistsError
+            where there is a file in the folder's place.
     """
     folder = Path(folder)
     epochs = whole_number("epochs", recipe.epochs if epochs is None else epochs, 1, recipe.epochs)
     seed = whole_number("seed", seed, 0, MOST_SEED)
-    _check_writable(folder)
     state, known = _newest_state(folder), _info_in(folder)
     before = state.run.info if state else {}
     precision = precision or {**before, **known}.get("precision") or devices.fastest()
@@ -158,6 +154,8 @@ def train(
             f"{len(rows)} or more, or choose another run folder."
         )
 
+    with writing(folder):  # told now, not after an epoch
+        folder.mkdir(parents=True, exist_ok=True)
     if not recipe.hold_out:
         dataset = dataset.without_hold_out()
     trainer = Trainer(recipe, seed, precision, -(-len(dataset.x_train) // recipe.batch_size))
@@ -205,13 +203,6 @@ def train(
 
 def _one_hot(labels):
     return np.eye(10, dtype=np.float32)[labels]
-
-
-def _check_writable(folder):
-    """Raise OSError now, not after an epoch."""
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise OSError(f"{folder} cannot be written. Choose another run folder.")
 
 
 def _info_in(folder) -> dict:
@@ -281,14 +272,11 @@ def _newest_state(folder) -> _State | None:
 
 
 def _restore(variables, state):
-    """Set the variables, {path: variable}, to those of a state, all or none."""
-    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-    if shapes != (saved := {name: value.shape for name, value in state.values.items()}):
-        differing = sorted(name for name, _ in shapes.items() ^ saved.items())
+    """Set the variables, {path: variable}, to those of a state."""
+    if state.values.keys() != variables.keys():
         raise ValueError(
-            f"The state in {state.run.folder} does not fit this network: {short(differing)} "
-            "differ. Another version of Keras may have written it: go on with that one, or choose "
-            "another run folder."
+            f"The state in {state.run.folder} is of another version of Keras: go on with that "
+            "one, or choose another run folder."
         )
     for name, variable in variables.items():
         variable.assign(state.values[name])
@@ -297,7 +285,6 @@ def _restore(variables, state):
 def _save(state):
     """Write the state first: whatever happens then, the rest can be made from it."""
     folder = state.run.folder
-    folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / f"state_{len(state.run.log):03d}.npz") as path:
         np.savez(path, **{
             **state.values, LOG: state.run.log.to_numpy(np.float64),
