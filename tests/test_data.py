@@ -79,30 +79,14 @@ def test_without_hold_out_all_train_in_class_order(npz):
     assert dataset.x_val is dataset.x_test and dataset.y_val is dataset.y_test
 
 
-def test_environment_variable_names_the_copy(npz, monkeypatch):
-    monkeypatch.setenv("CIFAR10_NPZ", npz())
-    assert data.load("cifar10").source == "copy.npz"
-
-
 def test_names_are_class_and_order(npz):
     dataset = data.load(npz())
     assert dataset.test_name(37) == "cifar10_test_cat_0007.png"
     assert all(dataset.test_index(dataset.test_name(i)) == i for i in range(100))
     assert dataset.x_test[dataset.test_index("cifar10_test_cat_0007.png"), 0, 0, 0] == 3 * 20 + 7
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "cat.png",
-        "cifar10_test_cow_0000.png",
-        "../cifar10_test_cat_0000.png",
-        "cifar10_test_cat_0010.png",
-    ],
-)
-def test_unknown_name_is_refused(npz, name):
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        data.load(npz()).test_index(name)
+    for name in ("cat.png", "cifar10_test_cow_0000.png", "cifar10_test_cat_0010.png"):
+        with pytest.raises(ValueError, match=f"'{name}' names no test picture.*Names look like"):
+            dataset.test_index(name)
 
 
 @pytest.mark.parametrize(
@@ -176,11 +160,10 @@ def send(length, kind="application/x-gzip", status=200):
     [
         (send(data.ARCHIVE_BYTES), True),
         (send(5_000, "text/html"), False),
-        (send(None, "text/html"), False),
         (send(data.ARCHIVE_BYTES, status=404), False),
         (lambda handler: handler.connection.close(), False),
     ],
-    ids=["archive", "a proxy's page", "a page of unknown length", "not found", "hung up"],
+    ids=["archive", "a proxy's page", "not found", "hung up"],
 )
 @pytest.mark.parametrize("proxy", [False, True])
 def test_whether_the_host_offers_the_archive(host, answer, answers, proxy):
@@ -190,11 +173,9 @@ def test_whether_the_host_offers_the_archive(host, answer, answers, proxy):
 
 def test_a_silent_host_does_not_answer(host):
     over = threading.Event()
-    host(lambda handler: over.wait())
-    try:
-        assert not data.host_answers(0.1)
-    finally:
-        over.set()
+    host(lambda handler: over.wait(60))
+    assert not data.host_answers(0.1)
+    over.set()
 
 
 def test_what_counts_as_at_hand(monkeypatch, tmp_path):
@@ -259,24 +240,13 @@ def test_synthetic_is_reproducible_and_balanced(scenes):
     assert scenes.synthetic and scenes.test_name(0) == "synthetic_test_disc_0000.png"
 
 
-def test_picture_is_squared_shrunk_and_rgb(tmp_path):
+def test_a_picture_is_squared_shrunk_and_rgb(tmp_path):
     wide = np.zeros((64, 128, 3), np.uint8)
     wide[:, 32:96] = (0, 0, 255)  # red, in OpenCV's order
     cv2.imwrite(str(tmp_path / "wide.png"), wide)
     picture = data.load_picture(tmp_path / "wide.png")
     assert picture.shape == (32, 32, 3) and picture.dtype == np.uint8
     assert np.all(picture == (255, 0, 0))
-    cv2.imwrite(str(tmp_path / "grey.png"), wide[..., 2])
-    assert data.load_picture(tmp_path / "grey.png").shape == (32, 32, 3)
-
-
-def test_bad_picture_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no file.*cat.png"):
-        data.load_picture(tmp_path / "cat.png")
-    for content in (b"", b"this is text"):
-        (tmp_path / "cat.png").write_bytes(content)
-        with pytest.raises(ValueError, match="cat.png cannot be decoded"):
-            data.load_picture(tmp_path / "cat.png")
 
 
 @pytest.mark.skipif("CIFAR10_NPZ" not in os.environ, reason="CIFAR10_NPZ names no copy of CIFAR-10")

@@ -10,21 +10,6 @@ def test_depth_20_has_the_original_number_of_parameters():
     assert resnet_v2(20).count_params() == 574_090
 
 
-def test_shapes_block_by_block():
-    model = resnet_v2(20)
-    shapes = {
-        layer.name: layer.output.shape[1:] for layer in model.layers if layer.name.endswith("_add")
-    }
-    assert shapes == {
-        "stage1_block1_add": (32, 32, 64), "stage1_block2_add": (32, 32, 64),
-        "stage2_block1_add": (16, 16, 128), "stage2_block2_add": (16, 16, 128),
-        "stage3_block1_add": (8, 8, 256), "stage3_block2_add": (8, 8, 256),
-    }  # fmt: skip
-    assert model.get_layer("features").output.shape[1:] == (8, 8, 256)
-    assert model.get_layer("logits").output.shape[1:] == (10,)
-    assert model.get_layer("probabilities").output.shape[1:] == (10,)
-
-
 @pytest.mark.parametrize("depth", [11, 29, 56])
 def test_depth_counts_the_weighted_layers(depth):
     model = resnet_v2(depth)
@@ -36,7 +21,7 @@ def test_depth_counts_the_weighted_layers(depth):
     assert len(kernels) == depth
 
 
-@pytest.mark.parametrize("depth", [2, 10, 12, 18, 21, 50])
+@pytest.mark.parametrize("depth", [2, 12, 21])
 def test_other_depths_are_refused(depth):
     with pytest.raises(ValueError, match=f"depth = {depth}: .*9n \\+ 2"):
         resnet_v2(depth)
@@ -46,15 +31,6 @@ def test_takes_raw_pixels(pictures):
     model = resnet_v2(11)
     centered = keras.Model(model.input, model.get_layer("centered").output)
     assert np.allclose(centered(pictures), pictures / 255 - PIXEL_MEAN, atol=1e-6)
-
-
-def test_probabilities_are_the_softmax_of_the_logits(pictures):
-    model = resnet_v2(11)
-    outputs = [model.get_layer(name).output for name in ("logits", "probabilities")]
-    logits, probabilities = map(np.asarray, keras.Model(model.input, outputs)(pictures))
-    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert np.allclose(probabilities, expected, atol=1e-6)
-    assert probabilities.dtype == np.float32
 
 
 def test_logits_against_an_independent_forward_pass(pictures):
@@ -97,5 +73,9 @@ def test_logits_against_an_independent_forward_pass(pictures):
     kernel, bias = weights("logits")
     expected = norm_relu(x, "features").mean(axis=(1, 2)) @ kernel + bias
 
-    logits = keras.Model(model.input, model.get_layer("logits").output)(pictures)
+    outputs = [model.get_layer(name).output for name in ("features", "logits", "probabilities")]
+    features, logits, probabilities = keras.Model(model.input, outputs)(pictures)
+    assert features.shape == (len(pictures), 8, 8, 256) and probabilities.dtype == np.float32
     assert np.allclose(logits, expected, rtol=1e-4, atol=1e-3)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.allclose(probabilities, shares, atol=1e-6)

@@ -57,9 +57,8 @@ class Dataset:
         x = np.concatenate([self.x_train, self.x_val])
         y = np.concatenate([self.y_train, self.y_val])
         order = np.argsort(y, kind="stable")
-        return replace(
-            self, x_train=x[order], y_train=y[order], x_val=self.x_test, y_val=self.y_test
-        )
+        tests = {"x_val": self.x_test, "y_val": self.y_test}
+        return replace(self, x_train=x[order], y_train=y[order], **tests)
 
     @property
     def synthetic(self) -> bool:
@@ -169,11 +168,7 @@ def on_disk() -> bool:
 
 
 def host_answers(seconds: float = 5) -> bool:
-    """Whether the host of CIFAR-10, or the proxy before it, offers the archive.
-
-    Args:
-        seconds: to wait for each answer.
-    """
+    """Whether the host of CIFAR-10, or the proxy before it, offers the archive."""
     request = urllib.request.Request(ADDRESS, method="HEAD")
     try:  # as Keras will, through the same proxy; a page of the proxy's may come instead
         with urllib.request.urlopen(request, timeout=seconds) as answer:

@@ -52,14 +52,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         import tensorflow as tf
 
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=self.gamma,
-            offset=self.beta,
-            mean=tf.zeros(0),
-            variance=tf.zeros(0),
-            epsilon=self.epsilon,
-            is_training=True,
-        )
+            x=inputs, scale=self.gamma, offset=self.beta, mean=tf.zeros(0), variance=tf.zeros(0),
+            epsilon=self.epsilon, is_training=True,
+        )  # fmt: skip
         for average, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + of_batch * (1 - self.momentum))
         return outputs
@@ -77,8 +72,8 @@ def batches(pictures, targets=None, size: int = 256) -> dict:
         size: of a batch; the last one may be smaller.
     """
     if keras.backend.backend() != "tensorflow":
-        arguments = {"x": pictures, "batch_size": size}
-        return arguments if targets is None else {**arguments, "y": targets}
+        labels = {} if targets is None else {"y": targets}
+        return {"x": pictures, "batch_size": size, **labels}
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -91,16 +86,10 @@ def batches(pictures, targets=None, size: int = 256) -> dict:
 
 @contextmanager
 def training_scope(precision: str = "float32"):
-    """Build a network for training on all GPUs there are, in the given precision.
+    """Build a network for training on all GPUs there are, in one of PRECISIONS, else ValueError.
 
     One model over several GPUs is Keras' own business: DataParallel on JAX, MirroredStrategy on
-    TensorFlow, each with statistics of the whole batch.
-
-    Yields:
-        The batch-normalization layer to build with.
-
-    Raises:
-        ValueError: an unknown precision.
+    TensorFlow, each with statistics of the whole batch. Yields the batch normalization to use.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision = {precision!r}: it is one of {', '.join(PRECISIONS)}.")
@@ -125,10 +114,7 @@ def training_scope(precision: str = "float32"):
 
 
 class Seeds(keras.random.SeedGenerator):
-    """Seeds one after the other; with MirroredStrategy, each copy of the network has its own.
-
-    On JAX one program computes the whole batch, on however many devices.
-    """
+    """Seeds one after the other; with MirroredStrategy, each copy of the network has its own."""
 
     def next(self, ordered=True):
         seed = super().next(ordered)  # two numbers

@@ -104,8 +104,8 @@ class Run:
     def predict_test(self, network: keras.Model, dataset: Dataset) -> np.ndarray:
         """Probabilities of all test pictures, float32 (N, 10), by the network of the result.
 
-        Kept ones, if the network says the same of every fiftieth picture now; else predicted, half
-        a minute on a CPU.
+        Kept ones, if the network says the same of every fiftieth picture now: to predict all takes
+        half a minute on a CPU.
         """
         if self.info["data"] == dataset.source and (self.folder / PREDICTIONS).is_file():
             kept, some = self.test_probabilities(), slice(None, None, 50)
@@ -191,9 +191,7 @@ def checkpoint_name(depth: int, epoch: int) -> str:
 
 
 def score(run: Run, dataset: Dataset) -> dict:
-    """Score the weights of the result on the test pictures.
-
-    It is noted in run.json, and the probabilities of all test pictures in test_predictions.npz.
+    """Score the result on the test pictures; keep that in run.json and test_predictions.npz.
 
     Returns:
         epoch; test_acc; test_acc_flip, with the probabilities of every picture and its mirror image

@@ -23,14 +23,7 @@ from helpers.training import devices, optimizers
 from helpers.training.augment import Augment
 from helpers.training.data import Dataset
 from helpers.training.recipes import MOST_SEED, Recipe, whole_number
-from helpers.training.runs import (
-    COLUMNS,
-    PREDICTIONS,
-    Run,
-    build,
-    open_run,
-    parse_info,
-)
+from helpers.training.runs import COLUMNS, PREDICTIONS, Run, build, open_run, parse_info
 
 # In a state, beside the variables: log (epochs, 7); run.json as text; the bytes of a checkpoint.
 LOG, INFO, CHECKPOINT = "training_log", "run.json", "checkpoint"
@@ -92,11 +85,9 @@ class Trainer:
         order = np.random.default_rng((self.seed, epoch)).permutation(len(dataset.x_train))
         x, y = dataset.x_train[order], _one_hot(dataset.y_train[order])  # (N, 32, 32, 3), (N, 10)
         history = self.training_model.fit(
-            **devices.batches(x, y, self.recipe.batch_size),
-            shuffle=False,
-            verbose=0,
+            **devices.batches(x, y, self.recipe.batch_size), shuffle=False, verbose=0,
             callbacks=list(callbacks),
-        ).history
+        ).history  # fmt: skip
         return history["loss"][0], history["acc"][0]
 
     def validate(self, dataset: Dataset) -> tuple[float, float]:
@@ -170,9 +161,7 @@ def train(
     earlier = [*before.get("earlier_environments", []), before.get("environment", machine)]
     earlier = [other for other in earlier if other != machine]
 
-    listeners = keras.callbacks.CallbackList(
-        list(callbacks), model=trainer.network, epochs=epochs, verbose=0
-    )
+    listeners = keras.callbacks.CallbackList(list(callbacks), model=trainer.network, epochs=epochs)
     trainer.network.stop_training = False
     listeners.on_train_begin()
     for epoch in range(len(rows), epochs):
