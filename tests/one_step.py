@@ -37,7 +37,8 @@ def replicas_draws():
     from helpers.training.augment import Augment
 
     with devices.training_scope():
-        layer, strategy = Augment(), tf.distribute.get_strategy()
+        layer = Augment(seeds=devices.Seeds(0, name="draws"))
+        strategy = tf.distribute.get_strategy()
     pictures = np.zeros((8, 32, 32, 3), np.uint8)
     augment = tf.function(
         lambda: strategy.run(lambda: layer(pictures, training=True)), autograph=False

@@ -288,7 +288,7 @@ DATA_SETS = [
          lambda d: d.patch.setenv("CIFAR10_NPZ", str(d.folder / "gone.npz")) or call(load)),
     Case("damaged in the middle", ValueError, "copy.npz", "DATA = 'synthetic'",
          lambda d: call(load, damaged_npz(d))),
-    Case("one array named .npz", ValueError, "not a zip file", "x_train, y_train, x_test, y_test",
+    Case("one array named .npz", ValueError, "is not a zip file", "names an .npz with x_train",
          lambda d: call(load, npy_named_npz(d))),
     Case("a pickle named .npz", ValueError, "copy.npz", "DATA = 'synthetic'",
          lambda d: call(load, str(d.file("copy.npz", d.bomb())))),

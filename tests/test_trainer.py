@@ -3,6 +3,7 @@ import dataclasses
 import errno
 import io
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from helpers import environment
+from helpers.files import ROOT
 from helpers.training import runs, trainer
 from helpers.training.recipes import COURSE, MODERN
 
@@ -386,3 +388,11 @@ def test_the_score_averages_with_the_picture_mirrored_left_and_right(copy, scene
     scored = runs.open_run(copy)
     assert scored.info["scores"] == scores and scores["epoch"] == scored.chosen["epoch"]
     assert np.array_equal(scored.test_correct(), np.arange(50) % 2 == 0)
+
+
+def test_training_draws_nothing_and_knows_tensorflow_in_one_place():
+    """Plain Keras and NumPy, so that another backend serves as well."""
+    for path in (ROOT / "helpers/training").glob("*.py"):
+        code = path.read_text()
+        assert not re.search("IPython|matplotlib|import plots|helpers.plots", code), path
+        assert path.name == "devices.py" or "import tensorflow" not in code, path

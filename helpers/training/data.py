@@ -9,6 +9,7 @@ import hashlib
 import os
 import socket
 import urllib.request
+import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from http.client import HTTPException
@@ -201,6 +202,8 @@ def _read_npz(path: Path):
         raise FileNotFoundError(f"There is no file {path}. {THREE_WAYS}")
     arrays = []
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is not a zip file")
         with np.load(path, allow_pickle=False) as archive:
             for part in ("train", "test"):
                 if missing := [key for key in (f"x_{part}", f"y_{part}") if key not in archive]:

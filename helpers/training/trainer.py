@@ -205,8 +205,11 @@ def _info_in(folder) -> dict:
 def _check_same_run(folder, identity, *infos):
     """Raise ValueError where one of `infos`, those that tell anything, has other settings."""
     for info in filter(None, infos):
-        known, wanted = ({**each, **each["recipe"]} for each in (info, identity))
-        for key in wanted.keys() - {"recipe"}:
+        known, wanted = (
+            {**each, **each["recipe"], "recipe": each["recipe"]["name"]}
+            for each in (info, identity)
+        )
+        for key in wanted:
             if known.get(key) != wanted[key]:
                 raise ValueError(
                     f"{folder} holds a run with {key} = {known.get(key)}, not {wanted[key]}. "

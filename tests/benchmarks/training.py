@@ -53,8 +53,8 @@ def trainer_of(recipe, precision):
 
 def without_augmentation(recipe, precision):
     """The network the Trainer trains, fused layers and precision included, compiled by itself."""
-    trainer = trainer_of(recipe, precision)
-    return trainer._to_logits(trainer.in_training, optimizer=trainer.training_model.optimizer)
+    whole = trainer_of(recipe, precision)
+    return whole._to_logits(whole.in_training, optimizer=whole.training_model.optimizer)
 
 
 def floor(recipe, precision):
@@ -79,11 +79,10 @@ def floor(recipe, precision):
 
 
 def ours(recipe, precision):
-    trainer = trainer_of(recipe, precision)
+    whole = trainer_of(recipe, precision)
 
     def run(steps):
-        progress = trainer._Progress(lambda text: None, "Epoch")
-        trainer.fit(first(steps * recipe.batch_size), 0, progress)
+        whole.fit(first(steps * recipe.batch_size), 0, trainer._Progress("Epoch"))
 
     return run
 
@@ -100,8 +99,7 @@ def fit_arrays(recipe, precision, by_keras=False):
         x, y = pictures().x_train[order], trainer._one_hot(pictures().y_train[order])
         own = {"x": x, "y": y, "batch_size": size}
         arguments = own if by_keras else devices.batches(x, y, size)
-        progress = trainer._Progress(lambda text: None, "Epoch")
-        model.fit(**arguments, shuffle=False, verbose=0, callbacks=[progress])
+        model.fit(**arguments, shuffle=False, verbose=0, callbacks=[trainer._Progress("Epoch")])
 
     return run
 
