@@ -59,11 +59,10 @@ LONG = (
 
 @pytest.hookimpl(trylast=True)  # after plugins that shuffle
 def pytest_collection_modifyitems(items):
-    def place(item):
-        rank = LONG.index(item.path.name) if item.path.name in LONG else len(LONG)
-        return rank, getattr(item, "cell_num", 0)  # a notebook's cells stay in order
-
-    items.sort(key=place)
+    files = list(dict.fromkeys(item.path for item in items))
+    files.sort(key=lambda path: LONG.index(path.name) if path.name in LONG else len(LONG))
+    place = {path: i for i, path in enumerate(files)}  # a file's tests stay together
+    items.sort(key=lambda item: (place[item.path], getattr(item, "cell_num", 0)))
     for item in items:
         item.output_timeout = 60  # nbval's 5 seconds for an output are few on a busy machine
 
