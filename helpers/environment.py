@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 
 from helpers.files import ROOT
@@ -82,7 +82,7 @@ def describe() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "keras": keras.__version__,
-        "backend": f"{backend} {version(backend)}",
+        "backend": f"{backend} {import_module(backend).__version__}",
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "device": ", ".join(gpu_names()) or f"CPU, {os.cpu_count()} cores",
@@ -91,12 +91,14 @@ def describe() -> dict[str, str]:
 
 
 def revision() -> str:
-    """Git revision of the course, with "+" if files differ from it; empty outside a clone."""
+    """Git revision of the course, with "+" where files differ from it; empty outside a clone."""
     return git("describe", "--always", "--dirty=+", "--exclude=*")
 
 
 def git(*arguments: str) -> str:
-    """What git prints about the course's clone; empty where it has no answer, or git is missing."""
+    """What git prints about the course's own clone; empty without one, without git or an answer."""
+    if not (ROOT / ".git").exists():  # the course may lie inside another repository
+        return ""
     command = ["git", "-C", str(ROOT), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

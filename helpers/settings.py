@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -29,7 +30,6 @@ class Settings:
     epochs: int
     seed: int
     folder: Path  # the run folder
-
     reason: str = ""  # why it is quick, where that was not asked for
 
     @property
@@ -40,7 +40,8 @@ class Settings:
             return text if gpu_names() else text + slow
         if self.mode == "recorded":
             return (
-                f"MODE recorded: loads the run in saved_models/{self.folder.name}, trains nothing"
+                f"MODE recorded: loads the run in saved_models/{self.folder.name}, trains nothing. "
+                "EPOCHS, SEED and RUN_FOLDER count in MODE full only."
             )
         why = self.reason or "For real pictures choose MODE 'recorded', or 'full' with a GPU."
         return (
@@ -85,14 +86,36 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
     if mode == "recorded":
         folder = RECORDED / recipe
     elif mode == "quick":  # always trained anew
-        folder = tempfile.mkdtemp(prefix="quick_run_")
+        folder = Path(tempfile.mkdtemp(prefix="quick_run_"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    if in_colab() and Path(folder).absolute().is_relative_to("/content/drive"):
+    else:
+        usual = f"runs/{planned.name}_{planned.epochs}_seed{seed}"
+        folder = own_path("RUN_FOLDER", folder) or Path(usual)
+    if in_colab() and folder.absolute().is_relative_to("/content/drive"):
         from google.colab import drive
 
         drive.mount("/content/drive")  # does nothing if it is mounted already
-    folder = Path(folder or f"runs/{planned.name}_{planned.epochs}_seed{seed}")
     return Settings(mode, data, planned, epochs, seed, folder, reason)
+
+
+def own_path(field: str, text: str) -> Path | None:
+    """The path that a reader typed into a form field; None if the field is empty.
+
+    Blanks around it are dropped, and "~" is the home folder. Raises ValueError for what can be no
+    path on this machine, such as an address of the web or a name that is too long.
+    """
+    text = str(text).strip()
+    shown = f"{field} = {text!r}" if len(text) < 60 else f"{field} = '{text[:60]}...'"
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # "~somebody"
+        path = None
+    too_long = any(len(os.fsencode(part)) > 255 for part in re.split(r"[/\\]", text))
+    if path is None or too_long or re.match("https?:|data:", text):
+        raise ValueError(
+            f"{shown} names no place on this machine; give the path of a file or folder."
+        )
+    return path if text else None
 
 
 def data_source(data: str = "auto") -> str:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_setup_cell import commit_all
 
 from helpers import environment, settings
 from helpers.files import ROOT
@@ -106,6 +107,11 @@ def test_a_named_mode_asks_no_host(monkeypatch, mode):
     assert settings.configure().mode == mode and settings.data_source()
 
 
+def test_what_a_recorded_run_ignores_is_said(configure):
+    banner = configure("recorded", recorded=True, epochs=3, seed=7).banner
+    assert "EPOCHS, SEED and RUN_FOLDER count in MODE full only" in banner
+
+
 def test_environment_overrides_the_form(configure, monkeypatch):
     monkeypatch.setenv("COURSE_MODE", "full")
     monkeypatch.setenv("COURSE_EPOCHS", "2")
@@ -117,7 +123,9 @@ def test_full_runs_have_a_lasting_folder_and_quick_ones_a_fresh_one(configure):
     assert configure("full", seed=3).folder == Path("runs/course_50_seed3")
     short = configure("full", recipe="modern", epochs=8)
     assert (short.folder, short.recipe.epochs) == (Path("runs/modern_8_seed0"), 8)
-    assert configure("full", folder="drive/run").folder == Path("drive/run")
+    assert configure("full", folder=" drive/run\n").folder == Path("drive/run")
+    assert configure("full", folder="~/runs/x").folder == Path.home() / "runs/x"
+    assert configure("full", folder="  ").folder == Path("runs/course_50_seed0")
     assert configure("quick").folder != configure("quick").folder
 
 
@@ -158,6 +166,21 @@ def test_bad_form_fields_are_refused(configure, form, message):
         configure(*form)
 
 
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "~nobody-here/x",
+        "runs/" + 256 * "x",
+        "data:image/png;base64," + 999 * "iVBO",
+        "https://example.org/x",
+    ],
+)
+def test_a_run_folder_that_cannot_be_is_told_in_one_line(configure, folder):
+    with pytest.raises(ValueError, match="^RUN_FOLDER = .* names no place on this machine") as told:
+        configure("full", folder=folder)
+    assert len(str(told.value)) < 250 and "\n" not in str(told.value)
+
+
 def test_recorded_mode_needs_a_recorded_run(configure):
     with pytest.raises(FileNotFoundError, match="No run is recorded.*MODE = 'full'"):
         configure("recorded")
@@ -173,3 +196,21 @@ def test_quiet_drops_native_messages_and_restores_stderr(capfd):
         os.write(2, b"start-up noise")
     os.write(2, b"kept")
     assert capfd.readouterr().err == "kept"
+
+
+def test_versions_are_those_of_the_modules(monkeypatch):
+    """The package may be called tensorflow-cpu, or have been built by hand."""
+    import tensorflow
+
+    monkeypatch.setattr(tensorflow, "__version__", "9.9.9")
+    assert environment.describe()["backend"] == "tensorflow 9.9.9"
+
+
+def test_the_revision_is_of_the_course_not_of_what_it_lies_in(tmp_path, monkeypatch):
+    (tmp_path / "course").mkdir()
+    (tmp_path / "course/a.py").touch()
+    commit_all(tmp_path)
+    monkeypatch.setattr(environment, "ROOT", tmp_path / "course")
+    assert environment.revision() == ""
+    commit_all(tmp_path / "course")
+    assert len(environment.revision()) >= 7
