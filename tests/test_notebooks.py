@@ -95,10 +95,10 @@ def test_setup_cell_is_the_same_everywhere_and_needs_only_the_standard_library()
     }
     assert len(setups) == 1
     (setup,) = setups
-    assert len(setup.splitlines()) <= 35
+    assert len(setup.splitlines()) <= 20
     imported = re.findall(r"^(?:import|from) (.+?)(?: import .*)?$", setup, flags=re.MULTILINE)
     modules = {name.strip().split(".")[0] for line in imported for name in line.split(",")}
-    assert modules == {"json", "os", "re", "subprocess", "sys", "pathlib", "urllib"}
+    assert modules == {"subprocess", "sys", "pathlib"}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
