@@ -39,15 +39,15 @@ class Settings:
             slow = "\nThere is no GPU: an epoch takes one to eight minutes on two cores."
             return text if gpu_names() else text + slow
         if self.mode == "recorded":
-            return (
-                f"MODE recorded: loads the run in saved_models/{self.folder.name}, trains nothing. "
-                "EPOCHS, SEED and RUN_FOLDER count in MODE full only."
+            text = (
+                f"MODE recorded: loads the run in saved_models/{self.folder.name}, trains nothing."
             )
-        why = self.reason or "For real pictures choose MODE 'recorded', or 'full' with a GPU."
-        return (
-            "MODE quick: a small network on the SYNTHETIC STAND-IN for CIFAR-10, to see every cell "
-            f"run.\n{why}"
+            return text + " EPOCHS, SEED and RUN_FOLDER count in MODE full only."
+        text = (
+            "MODE quick: a small network on the SYNTHETIC STAND-IN for CIFAR-10, to see every cell"
         )
+        usual = "For real pictures choose MODE 'recorded', or 'full' with a GPU."
+        return f"{text} run.\n{self.reason or usual}"
 
 
 def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, folder="") -> Settings:
@@ -58,44 +58,46 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
     back to another.
 
     Raises:
-        ValueError: an unknown mode or recipe, a bad number, a mode that does not fit the data.
+        ValueError: an unknown mode or recipe, a bad number or path, a mode that does not fit the
+            data.
         FileNotFoundError: "recorded" where no run is recorded.
     """
     mode = _known_mode(mode)
     epochs = whole_number(*_overridden("EPOCHS", epochs), 1, MOST_EPOCHS)
     seed = whole_number("SEED", seed, 0, MOST_SEED)
     planned, epochs = plan(recipe, epochs)
-    reason = ""
+    recorded, reason = RECORDED / recipe, ""
+    is_recorded = (recorded / "run.json").is_file()
     if mode == "auto":
-        mode = _choose_mode(data, RECORDED / recipe)
-        reason = NO_PICTURES if mode == "quick" and data == "auto" else ""
+        if data == "synthetic" or (data == "auto" and not _pictures_at_hand()):
+            mode, reason = "quick", NO_PICTURES if data == "auto" else ""
+        else:
+            mode = "recorded" if is_recorded else "full"
     if mode == "quick" and data not in ("auto", "synthetic"):
         raise ValueError(
             f"MODE = 'quick' uses synthetic pictures; for DATA = '{data}' choose MODE = 'full'."
         )
     if mode == "recorded" and data == "synthetic":
         raise ValueError("MODE = 'recorded' shows CIFAR-10; for DATA = 'synthetic' choose 'quick'.")
-    if mode == "quick":
-        planned, epochs = QUICK, QUICK.epochs
-    if mode == "recorded" and not (RECORDED / recipe / "run.json").is_file():
+    if mode == "recorded" and not is_recorded:
         raise FileNotFoundError(
             f"No run is recorded in saved_models/{recipe}; choose MODE = 'full'."
         )
     if data == "auto":
         data = "synthetic" if mode == "quick" else "cifar10"
     if mode == "recorded":
-        folder = RECORDED / recipe
-    elif mode == "quick":  # always trained anew
-        folder = Path(tempfile.mkdtemp(prefix="quick_run_"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    else:
-        usual = f"runs/{planned.name}_{planned.epochs}_seed{seed}"
-        folder = own_path("RUN_FOLDER", folder) or Path(usual)
-    if in_colab() and folder.absolute().is_relative_to("/content/drive"):
+        return Settings(mode, data, planned, epochs, seed, recorded)
+    if mode == "quick":  # always trained anew
+        place = Path(tempfile.mkdtemp(prefix="quick_run_"))
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+        return Settings(mode, data, QUICK, QUICK.epochs, seed, place, reason)
+    place = own_path("RUN_FOLDER", folder)
+    place = place or Path(f"runs/{planned.name}_{planned.epochs}_seed{seed}")
+    if in_colab() and place.absolute().is_relative_to("/content/drive"):
         from google.colab import drive
 
         drive.mount("/content/drive")  # does nothing if it is mounted already
-    return Settings(mode, data, planned, epochs, seed, folder, reason)
+    return Settings(mode, data, planned, epochs, seed, place)
 
 
 def own_path(field: str, text: str) -> Path | None:
@@ -144,12 +146,6 @@ def _overridden(name, value):
     """Name and value of a form field, or of the environment variable that overrides it."""
     variable = f"COURSE_{name}"
     return (variable, os.environ[variable]) if os.environ.get(variable) else (name, value)
-
-
-def _choose_mode(data: str, folder: Path) -> str:
-    if data == "synthetic" or (data == "auto" and not _pictures_at_hand()):
-        return "quick"
-    return "recorded" if (folder / "run.json").is_file() else "full"
 
 
 def _pictures_at_hand() -> bool:

@@ -1,6 +1,10 @@
+import base64
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers import plots
 
@@ -43,3 +47,33 @@ def test_boxes_and_wrong_ones_lie_on_their_pictures(pictures):
     assert np.allclose(middle.extents, (left + 0.25, top + 0.5, left + 0.75, top + 1.5))
     assert [text.get_text() for text in figure.legends[0].texts] == ["A", "B"]
     assert [text.get_text() for text in axis.texts] == ["one", "✗ two"]
+
+
+@pytest.mark.parametrize("photos, kind, scale", [(True, "jpeg", 1), (False, "png", 2)])
+def test_a_figure_is_shown_with_the_sentence_that_describes_it(monkeypatch, photos, kind, scale):
+    figure, axis = plt.subplots(figsize=(5, 3), dpi=80)
+    axis.plot([0, 1], [0, 1])
+    shown = []
+    monkeypatch.setattr(
+        plots, "display", lambda data, metadata, raw: shown.append((data, metadata))
+    )
+    plots.show(figure, "A line that rises.", photos)
+    ((data, metadata),) = shown
+    assert data["text/plain"] == "A line that rises."
+    assert metadata == {f"image/{kind}": {"alt": "A line that rises.", "width": 400}}
+    content = base64.b64decode(data[f"image/{kind}"])
+    image = Image.open(io.BytesIO(content))
+    assert image.format.lower() == kind and image.size == (400 * scale, 240 * scale)
+    assert np.asarray(image.convert("RGB"))[0, 0].tolist() == [255, 255, 255]
+    assert len(content) < 30_000 and not plt.get_fignums()
+
+
+def test_a_dollar_sign_is_no_formula():
+    with plt.rc_context():
+        plots.use_style()
+        figure, axis = plt.subplots()
+        axis.set(title=r"$\foo$", xlabel="from $5 to $10")
+        figure.canvas.draw()  # stopped at an unknown symbol
+        width = axis.xaxis.label.get_window_extent().width
+        axis.set_xlabel("from 5 to 10")
+        assert width > axis.xaxis.label.get_window_extent().width
