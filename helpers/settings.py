@@ -42,7 +42,7 @@ class Settings:
             text = (
                 f"MODE recorded: loads the run in saved_models/{self.folder.name}, trains nothing."
             )
-            return text + " EPOCHS, SEED and RUN_FOLDER count in MODE full only."
+            return text + "\nEPOCHS, SEED and RUN_FOLDER count in MODE full only."
         text = (
             "MODE quick: a small network on the SYNTHETIC STAND-IN for CIFAR-10, to see every cell"
         )
