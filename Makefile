@@ -4,18 +4,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 COLAB_PYTHON ?= python3.13
+PREVIOUS_PYTHON ?= python3.12
 CONSTRAINTS ?=
+COVERAGE ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 NOTEBOOKS := $(sort $(wildcard Assignment4*.ipynb))
 export JUPYTER_PREFER_ENV_PATH := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help notebooks lint test test-colab test-jax test-site lab site figures badges bench reference record clean
+.PHONY: help notebooks lint test test-colab test-colab-previous test-jax test-site lab site figures badges bench reference record clean
 
 help:  ## these lines
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' Makefile
 
-notebooks: $(VENV)/installed  ## execute the notebooks into build/, to be opened in a browser
+notebooks: $(VENV)/installed  ## execute the notebooks; pages in build/site/
 	$(BIN)/python -m tools.execute $(NOTEBOOKS)
 
 lint: $(VENV)/installed-tests  ## ruff over all code
@@ -25,22 +27,25 @@ lint: $(VENV)/installed-tests  ## ruff over all code
 # One file at a time in each of two processes, the longest first; tests/conftest.py sets the rest.
 test: $(VENV)/installed-tests  ## pytest, and nbval over the notebooks
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=5 \
-		$(NOTEBOOKS) tests --nbval-lax --nbval-current-env \
+		$(NOTEBOOKS) tests --nbval-lax --nbval-current-env $(COVERAGE) \
 		--nbval-cell-timeout=1200 --nbval-kernel-startup-timeout=600
 
 test-colab:  ## the same with Colab's library versions, on Python 3.13
 	$(MAKE) test PYTHON=$(COLAB_PYTHON) VENV=.venv-colab CONSTRAINTS=tests/colab.txt
 
+test-colab-previous:  ## the same with those of Colab's previous runtime, on Python 3.12
+	$(MAKE) test PYTHON=$(PREVIOUS_PYTHON) VENV=.venv-colab-previous CONSTRAINTS=tests/colab-previous.txt
+
 test-jax: $(VENV)/installed-jax  ## what also runs on JAX
 	$(BIN)/python -m pytest -q -m jax
 
-test-site: $(VENV)/installed-site  ## the site in a browser
+test-site: $(VENV)/installed-tests  ## the site in a browser
 	$(BIN)/python -m pytest -q -m site
 
 lab: $(VENV)/installed  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab
 
-site: $(VENV)/installed-site  ## static pages from the stored notebooks, in build/site/
+site: $(VENV)/installed  ## pages from the stored notebooks, in build/site/
 	$(BIN)/python -m tools.site
 
 # Needs CIFAR-10: downloaded by Keras, or an .npz named by CIFAR10_NPZ.
@@ -49,7 +54,7 @@ figures: $(VENV)/installed  ## refresh what is committed: outputs, images, resul
 	cp build/gradcam_results.png images/gradcam_results.png
 	$(BIN)/python -m tools.record readme
 
-badges: $(VENV)/installed  ## after a move: the Colab buttons open the notebooks at their new place
+badges: $(VENV)/installed  ## after a move: notebooks and Colab buttons get their new address
 	$(BIN)/python -m tools.badges
 
 # These need CIFAR-10 too. KERAS_BACKEND=jax trains with JAX, if that is installed.
@@ -64,7 +69,7 @@ bench: $(VENV)/installed  ## what a training step costs; a quarter of an hour on
 	$(BIN)/python -m tests.benchmarks.training
 
 clean:  ## remove the virtual environments and build/
-	rm -rf $(VENV) .venv-colab build
+	rm -rf $(VENV) .venv-colab .venv-colab-previous build
 
 $(VENV)/installed: requirements.txt $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
@@ -78,8 +83,4 @@ $(VENV)/installed-tests: $(VENV)/installed tests/requirements.txt
 
 $(VENV)/installed-jax: $(VENV)/installed-tests tests/requirements-jax.txt
 	$(PIP) -r tests/requirements-jax.txt
-	touch $@
-
-$(VENV)/installed-site: $(VENV)/installed-tests site/requirements.txt
-	$(PIP) -r site/requirements.txt
 	touch $@

@@ -15,7 +15,16 @@ HELPERS = {
     for path in (ROOT / "helpers").rglob("*.py")
     if path.stem != "__init__"
 }
-NOTEBOOKS = sorted(ROOT.glob("Assignment4*.ipynb"))
+# What the modules of a room may import from the others.
+ARROWS = {
+    "files": set(),
+    "environment": {"files"},
+    "plots": set(),
+    "annotation": {"files", "environment"},
+    "training": {"files", "environment"},
+    "explanation": set(),
+    "settings": {"files", "environment", "training"},
+}
 
 
 def imported(code):
@@ -40,44 +49,43 @@ def test_no_circle_of_imports():
     assert set(TopologicalSorter(GRAPH).static_order()) == set(HELPERS)
 
 
+@pytest.mark.parametrize("room", ARROWS)
+def test_a_room_imports_only_what_it_may(room):
+    inside = [name for name in HELPERS if name.split(".")[1] == room]
+    reached = {other.split(".")[1] for name in inside for other in GRAPH[name]} - {room}
+    assert inside and reached <= ARROWS[room]
+
+
 def test_every_helper_has_a_notebook_that_needs_it():
-    needed = set().union(*(imported(code_of(path)) for path in NOTEBOOKS))
+    needed = set().union(*(imported(code_of(path)) for path in ROOT.glob("Assignment4*.ipynb")))
     for name in reversed(list(TopologicalSorter(GRAPH).static_order())):
         if name in needed:
             needed |= GRAPH[name]
     assert needed == set(HELPERS)
 
 
-def test_every_module_is_importable_alone():
+def loaded_by(*names):
+    """The modules in memory after these were imported, each of them as if it were the first."""
     script = """
 import importlib, sys
 for name in sys.argv[1:]:
     for loaded in [each for each in sys.modules if each.split(".")[0] in ("helpers", "tools")]:
         del sys.modules[loaded]
     importlib.import_module(name)
+print(*sys.modules)
 """
-    tools = [f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py")]
-    names = [*HELPERS, *tools]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *names], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", script, *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "annotation.via",
-        "training.data",
-        "annotation.exports",
-        "files",
-        "training.recipes",
-        "settings",
-    ],
-)
-def test_annotating_needs_no_keras(name):
-    script = f"import sys, helpers.{name}; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert not {"keras", "tensorflow"} & set(done.stdout.split())
+def test_every_module_is_importable_alone():
+    loaded_by(*HELPERS, *(f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py")))
+
+
+def test_annotating_needs_no_keras():
+    rooms = ("annotation", "files", "settings")
+    names = [name for name in HELPERS if name.split(".")[1] in rooms]
+    loaded = loaded_by(*names, "helpers.training.data", "helpers.training.recipes")
+    assert not {"keras", "tensorflow"} & set(loaded)
