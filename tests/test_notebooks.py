@@ -10,9 +10,8 @@ import nbformat
 import numpy as np
 import pytest
 
-from helpers.annotation import agreement, example_set, via
 from helpers.files import ROOT
-from helpers.training import data, recipes, runs
+from helpers.training import data, runs
 
 NOTEBOOKS = sorted(ROOT.glob("Assignment4*.ipynb"))
 PAGES = [*NOTEBOOKS, ROOT / "README.md"]
@@ -56,23 +55,16 @@ def test_outputs_hold_no_warning_and_no_path_of_a_machine(notebook):
         assert not [o for o in cell.outputs if o.get("name") == "stderr"], cell["id"]
 
 
-def test_size_format_and_ids():
-    for path in NOTEBOOKS:
-        assert path.stat().st_size < 1_000_000, path.name
-        notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-        assert "widgets" not in notebook.metadata  # GitHub would refuse to render the notebook
-        ids = [cell["id"] for cell in notebook.cells]
-        assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", each) for each in ids), path.name
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_short_cells(path):
+def test_size_format_and_ids(path):
+    assert path.stat().st_size < 1_000_000
     notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata  # GitHub would refuse to render the notebook
+    ids = [cell["id"] for cell in notebook.cells]
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", each) for each in ids)
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
     assert statistics.median(lengths) <= 8
-    if path.stem == "Assignment4B":  # what the assignment asked for, in one sitting
-        assert len(notebook.cells) <= 60
 
 
 def test_no_code_line_is_too_wide_to_read(notebook):
@@ -108,6 +100,7 @@ def test_links_lead_somewhere(path):
         re.sub(r"[^\w\- ]", "", title).strip().replace(" ", "-")
         for title in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     }
+    assert "![](" not in text  # a picture without its words
     links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
     assert links
     for link in links:
@@ -116,11 +109,6 @@ def test_links_lead_somewhere(path):
             assert link[1:] in anchors, link
         elif not link.startswith("https://"):
             assert (ROOT / link.split("#")[0]).exists(), link
-
-
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_images_have_alt_text(path):
-    assert "![](" not in prose(path)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -140,70 +128,34 @@ def stored(name, cell_id):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
-def test_stored_training_output_is_the_recorded_run():
-    run = runs.open_run(ROOT / "saved_models/course")
-    assert stored("Assignment4B.ipynb", "training").splitlines() == run.lines()
+def figures(notebook):
+    """The cell and the description of every stored figure."""
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            for kind in {"image/png", "image/jpeg"} & set(output.get("data", {})):
+                yield cell["id"], output.metadata.get(kind, {}).get("alt", "")
 
 
-def test_the_network_that_is_explained_is_told_with_its_log():
-    recorded = [runs.open_run(ROOT / "saved_models" / name) for name in RECORDED]
-    fair = [run for run in recorded if run.info["recipe"]["hold_out"]]
-    best = max(fair, key=lambda run: run.chosen["val_acc"])
-    told = stored("Assignment4B.ipynb", "evaluation")
-    assert told.startswith("\n".join(best.lines()))
-    assert f"test accuracy {best.info['scores']['test_acc']:.2%} on CIFAR-10" in told
+def test_every_figure_is_described_in_a_sentence(notebook):
+    described = list(figures(notebook))
+    assert described
+    for cell, alt in described:
+        assert re.fullmatch(r"[A-Z\d][^<>]*\s[^<>]*\s[^<>]*[.?!]", alt), (cell, alt)
+        assert not re.search(r"\.(png|jpe?g)|^Figure|^(A|The) (plot|figure) of ", alt), alt
 
 
-def test_what_the_prose_of_4b_says_of_its_figures_is_so():
-    assert "test_cat_0235.png" in stored("Assignment4B.ipynb", "errors")
-    assert recipes.MODERN.adam_ratio == 0.25  # "a quarter of this rate"
-    course, modern = (
-        runs.open_run(ROOT / "saved_models" / name).log["val_acc"][22:27].mean()
-        for name in ("course", "modern")
-    )
-    assert modern < course  # "half-way it is no better than the others"
+def test_some_cells_of_every_notebook_are_compared_with_what_is_stored(notebook):
+    """nbval looks for this comment; what these cells print depends on no data and no mode."""
+    marked = [c for c in code_cells(notebook) if "# NBVAL_CHECK_OUTPUT" in c.source.splitlines()]
+    assert len(marked) >= 2
+    assert all(cell.outputs for cell in marked)
 
 
-def test_what_the_prose_of_4a_says_of_the_annotations_is_so():
-    folder = ROOT / "images/annotations"
-    completed, pass_a, pass_b = (
-        via.read_via(folder / f"{name}.csv") for name in ("via_export_csv", "pass_a", "pass_b")
-    )
-    schema = via.read_schema(folder / "via_attributes.json")
-    boxes, a, b = (via.boxes(pictures) for pictures in (completed, pass_a, pass_b))
-    share = boxes[:, 2:].prod(axis=1) / 32**2
-    label = [picture.filename.split("_")[2] for picture in completed]
-    of_class = {name: share[[each == name for each in label]].mean() for name in set(label)}
-    (tiny,) = [box for p, box in zip(completed, boxes) if "airplane_0008" in p.filename]
-    overlap = np.diag(agreement.iou(a, b))
-    counted = example_set.counts(completed, schema)
-    blurred = [
-        example_set.counts(one, schema)["image_quality"]["blurred"] for one in (pass_a, pass_b)
-    ]
-    found = agreement.compare(pass_a, pass_b)
-    views = [{one.attributes["viewpoint"] for one in pair[1:3]} for pair in found.pairs]
-    not_occluded = np.mean([pair[1].attributes["occluded"] == "no" for pair in found.pairs])
-    same, kappa = found.attributes["equal"], found.attributes["kappa"]
-    text = prose(ROOT / "Assignment4A.ipynb")
-    for told in (
-        f"{np.sum(share > 0.5)} of the 100 fill more than half",
-        f"*airplane 8* is the exception, {tiny[2]:g} × {tiny[3]:g} pixels",  # noqa: RUF001
-        f"In {np.sum(overlap == 1)} of the 100 pictures both passes drew the very same box",
-        f"in {np.sum(overlap > 0.9)} the IoU is above 0.9. Seven fall below 0.8",
-        f"{same['occluded']:.0%} of the pairs and `background` in {same['background']:.0%}",
-        f"would agree with pass A in {not_occluded:.0%} of the pairs",
-        f"with kappa {kappa['occluded']:.2f}, against {kappa['background']:.2f} of `background`",
-        f"equal in {same['image_quality']:.0%} and with a kappa of {kappa['image_quality']:.2f}",
-        f"Pass A ticks *blurred* {blurred[0]} times and pass B {blurred[1]} times",
-        f"of its {sum(len(pair) == 2 for pair in views)} differences, "
-        f"{views.count({'side', 'three_quarter'})} are *side* against *three_quarter*",
-        f"only {counted['background']['water']} of 100 backgrounds are water",
-        f"*blurred* stands for {counted['image_quality']['blurred']} objects only, although the "
-        f"passes ticked it {blurred[0]} and {blurred[1]} times",
-        f"{of_class['truck']:.0%} of the picture for trucks and still {of_class['bird']:.0%}",
-    ):
-        assert told in text
-    assert np.sum(overlap < 0.8) == 7
+def test_assignment_4b_shows_the_accuracy_of_the_recorded_network():
+    cells = nbformat.read(ROOT / "Assignment4B.ipynb", as_version=4).cells
+    shown = json.dumps([cell.get("outputs", []) for cell in cells])
+    scores = runs.open_run(ROOT / "saved_models/modern").info["scores"]
+    assert f"{scores['test_acc']:.2%}" in shown
 
 
 @pytest.mark.parametrize("name", RECORDED)

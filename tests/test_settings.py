@@ -82,12 +82,6 @@ def test_a_notebook_without_training_tells_why_its_pictures_are_drawn(
     assert told in out and bool(told) == bool(out)
 
 
-def test_an_unknown_mode_is_refused_also_where_nothing_is_trained(monkeypatch):
-    monkeypatch.setenv("COURSE_MODE", "recoded")
-    with pytest.raises(ValueError, match="COURSE_MODE = 'recoded' is unknown; it is one of"):
-        settings.data_source()
-
-
 @pytest.mark.parametrize("visible", [0, 1, 2])
 def test_gpus_are_those_that_keras_sees(monkeypatch, visible):
     import keras
@@ -143,47 +137,6 @@ for error in (None, RuntimeError("a cell failed")):
     folders = [Path(line) for line in done.stdout.splitlines()]
     assert "a cell failed" in done.stderr and len(folders) == 2
     assert not [folder for folder in folders if folder.exists()]
-
-
-@pytest.mark.parametrize(
-    "form, message",
-    [
-        (("fast",), "MODE = 'fast' is unknown; it is one of auto, recorded, full, quick"),
-        (("full", "auto", "course", 0), "EPOCHS = 0: a whole number from 1 to 1000"),
-        (("full", "auto", "course", -3), "EPOCHS = -3"),
-        (("full", "auto", "course", 2.5), "EPOCHS = 2.5"),
-        (("full", "auto", "course", 5, -1), "SEED = -1: a whole number from 0 to 4294967295"),
-        (
-            ("full", "auto", "resnet"),
-            "RECIPE = 'resnet' is unknown; it is one of course, reproduction, modern",
-        ),
-        (("quick", "cifar10"), "choose MODE = 'full'"),
-        (("recorded", "synthetic"), "choose 'quick'"),
-    ],
-)
-def test_bad_form_fields_are_refused(configure, form, message):
-    with pytest.raises(ValueError, match=message):
-        configure(*form)
-
-
-@pytest.mark.parametrize(
-    "folder",
-    [
-        "~nobody-here/x",
-        "runs/" + 256 * "x",
-        "data:image/png;base64," + 999 * "iVBO",
-        "https://example.org/x",
-    ],
-)
-def test_a_run_folder_that_cannot_be_is_told_in_one_line(configure, folder):
-    with pytest.raises(ValueError, match="^RUN_FOLDER = .* names no place on this machine") as told:
-        configure("full", folder=folder)
-    assert len(str(told.value)) < 250 and "\n" not in str(told.value)
-
-
-def test_recorded_mode_needs_a_recorded_run(configure):
-    with pytest.raises(FileNotFoundError, match="No run is recorded.*MODE = 'full'"):
-        configure("recorded")
 
 
 def test_upload_outside_colab_names_the_way_out():
