@@ -17,44 +17,30 @@ from helpers.annotation import annotator, via
 from helpers.files import ROOT
 
 # What the course uses of google.colab; every call leaves a line in a file.
-GOOGLE_COLAB = {
-    "__init__": "",
-    "files": """
-        from google.colab.calls import note
-        def upload():
-            open("my cat.png", "wb").write(b"")
-            return note("upload") or {"my cat.png": b""}
-        def download(path):
-            note(f"download {path}")
-    """,
-    "drive": """
-        from google.colab.calls import note
-        def mount(path):
-            note(f"mount {path}")
-    """,
-    "output": """
-        from google.colab.calls import note
-        def enable_custom_widget_manager():
-            note("enable_custom_widget_manager")
-    """,
-    "calls": """
-        import os
-        def note(call):
-            with open(os.environ["COLAB_CALLS"], "a") as file:
-                file.write(call + chr(10))
-    """,
-}
+GOOGLE_COLAB = """
+import os, sys, types
+def note(call):
+    with open(os.environ["COLAB_CALLS"], "a") as file:
+        file.write(call + chr(10))
+def module(**functions):
+    return types.SimpleNamespace(**functions)
+def chosen():
+    open("my cat.png", "wb").write(b"")
+    return note("upload") or {"my cat.png": b""}
+files = module(upload=chosen, download=lambda path: note(f"download {path}"))
+drive = module(mount=lambda path: note(f"mount {path}"))
+output = module(enable_custom_widget_manager=lambda: note("enable_custom_widget_manager"))
+for name in ("files", "drive", "output"):
+    sys.modules[f"google.colab.{name}"] = globals()[name]
+"""
 
 
 @pytest.fixture
 def colab_python(tmp_path, monkeypatch):
     """A folder from which google.colab can be imported."""
     folder = tmp_path / "python"
-    package = folder / "google/colab"
-    package.mkdir(parents=True)
-    for name, code in GOOGLE_COLAB.items():
-        lines = [line[8:] for line in code.splitlines()]
-        (package / f"{name}.py").write_text("\n".join(lines))
+    (folder / "google/colab").mkdir(parents=True)
+    (folder / "google/colab/__init__.py").write_text(GOOGLE_COLAB)
     calls = tmp_path / "calls.txt"
     monkeypatch.setenv("COLAB_CALLS", str(calls))
     calls.touch()
@@ -121,9 +107,9 @@ def test_widgets_of_other_packages_are_allowed_before_one_is_shown(in_colab, tmp
     assert set(calls()) == {"enable_custom_widget_manager"}  # ipywidgets 8 asks too
 
 
-def execute_alone(name, folder, colab_python, sockets, times):
-    """Execute a notebook alone in an empty folder, every code cell `times` times in one kernel."""
-    course = folder / "github"
+def execute_alone(folder, colab_python, sockets, times):
+    """Execute 4A alone in an empty folder, every code cell `times` times in one kernel."""
+    course, content = folder / "github", folder / "alone"
     for part in ("helpers", "images/annotations", "saved_models"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, course / part, ignore=ignore)
@@ -131,30 +117,24 @@ def execute_alone(name, folder, colab_python, sockets, times):
     startup = folder / "ipython/profile_default/startup"
     startup.mkdir(parents=True)
     (startup / "00.py").write_text("import google.colab\n")
-    environment = {
-        **os.environ,
-        "IPYTHONDIR": str(folder / "ipython"),
-        "PYTHONPATH": str(colab_python),
-        **as_github("someone/course", course),
-    }
-    notebook = nbformat.read(ROOT / name, as_version=4)
+    paths = {"IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(colab_python)}
+    notebook = nbformat.read(ROOT / "Assignment4A.ipynb", as_version=4)
     next(cell for cell in notebook.cells if cell["id"] == "setup").source = fill()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     notebook.cells = [copy.deepcopy(cell) for cell in cells for _ in range(times)]
     for cell in notebook.cells:
         del cell["id"]
-    content = folder / "alone"
     content.mkdir()
     # A kernel that the client starts itself is one that it also ends, with its sockets.
     kernel = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
     resources, config = {"metadata": {"path": str(content)}}, Config({"KernelManager": kernel})
     client = NotebookClient(notebook, timeout=1200, resources=resources, config=config)
-    client.execute(env=environment)
+    client.execute(env={**os.environ, **paths, **as_github("someone/course", course)})
     return content, notebook.cells
 
 
 def test_lone_notebook_runs_in_colab_every_cell_twice(colab_python, tmp_path, sockets):
-    content, cells = execute_alone("Assignment4A.ipynb", tmp_path, colab_python, sockets, times=2)
+    content, cells = execute_alone(tmp_path, colab_python, sockets, times=2)
     assert {path.name for path in content.iterdir()} <= {"course", "build"}
     printed = [
         "".join(output.text for output in cell.outputs if output.output_type == "stream")

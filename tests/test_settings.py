@@ -31,19 +31,17 @@ def configure(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "gpu, cifar, recorded, mode",
+    "cifar, recorded, mode",
     [
-        (False, False, None, "quick"),
-        (False, False, True, "quick"),
-        (True, False, True, "quick"),
-        (False, True, None, "full"),
-        (False, True, False, "recorded"),
-        (False, True, True, "recorded"),
-        (True, True, False, "recorded"),
+        (False, None, "quick"),
+        (False, True, "quick"),
+        (True, None, "full"),
+        (True, False, "recorded"),
+        (True, True, "recorded"),
     ],
 )
-def test_auto_mode(configure, gpu, cifar, recorded, mode):
-    settings = configure(gpu=gpu, cifar=cifar, recorded=recorded)
+def test_auto_mode(configure, cifar, recorded, mode):
+    settings = configure(cifar=cifar, recorded=recorded)
     assert settings.mode == mode
     assert settings.data == ("synthetic" if mode == "quick" else "cifar10")
     assert settings.recipe is (QUICK if mode == "quick" else COURSE)
