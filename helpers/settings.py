@@ -58,8 +58,7 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
     back to another.
 
     Raises:
-        ValueError: an unknown mode or recipe, a bad number or path, a mode that does not fit the
-            data.
+        ValueError: an unknown mode or recipe, a bad number or path, a mode not for these data.
         FileNotFoundError: "recorded" where no run is recorded.
     """
     mode = _known_mode(mode)
@@ -75,7 +74,7 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
             mode = "recorded" if is_recorded else "full"
     if mode == "quick" and data not in ("auto", "synthetic"):
         raise ValueError(
-            f"MODE = 'quick' uses synthetic pictures; for DATA = '{data}' choose MODE = 'full'."
+            f"MODE = 'quick' draws its pictures; for DATA = '{data}' choose MODE = 'full'."
         )
     if mode == "recorded" and data == "synthetic":
         raise ValueError("MODE = 'recorded' shows CIFAR-10; for DATA = 'synthetic' choose 'quick'.")
@@ -91,8 +90,8 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
         place = Path(tempfile.mkdtemp(prefix="quick_run_"))
         atexit.register(shutil.rmtree, place, ignore_errors=True)
         return Settings(mode, data, QUICK, QUICK.epochs, seed, place, reason)
-    place = own_path("RUN_FOLDER", folder)
-    place = place or Path(f"runs/{planned.name}_{planned.epochs}_seed{seed}")
+    usual = Path(f"runs/{planned.name}_{planned.epochs}_seed{seed}")
+    place = own_path("RUN_FOLDER", folder) or usual
     if in_colab() and place.absolute().is_relative_to("/content/drive"):
         from google.colab import drive
 

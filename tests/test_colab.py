@@ -73,12 +73,16 @@ def test_upload_gives_the_path_of_what_was_chosen(in_colab):
     assert environment.upload() == "my cat.png" and calls() == ["upload"]
 
 
-def test_upload_without_a_choice(in_colab, monkeypatch):
+def test_upload_without_a_choice_or_without_colab(in_colab, monkeypatch):
     from google.colab import files
 
     monkeypatch.setattr(files, "upload", dict)
     with pytest.raises(RuntimeError, match="No file was chosen; run the cell again"):
         environment.upload()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.delitem(sys.modules, "google.colab")
+        with pytest.raises(RuntimeError, match="Only Colab.*give the path"):
+            environment.upload()
 
 
 def test_download_hands_the_file_to_the_browser(in_colab, capsys):

@@ -54,11 +54,13 @@ def test_named_data_decide_the_mode_and_never_fall_back(configure):
     assert configure("full", "synthetic").data == "synthetic"
 
 
-def test_banner_says_what_is_not_cifar10(configure):
+def test_the_banner_says_what_is_not_cifar10_and_what_is_ignored(configure):
     assert "SYNTHETIC STAND-IN" in configure("quick").banner
     assert "its host does not answer" in configure("auto").banner
     assert "does not answer" not in configure("quick").banner
     assert "SYNTHETIC" not in configure("full").banner
+    banner = configure("recorded", recorded=True, epochs=3, seed=7).banner
+    assert "\nEPOCHS, SEED and RUN_FOLDER count in MODE full only" in banner
 
 
 @pytest.mark.parametrize(
@@ -99,16 +101,10 @@ def test_a_named_mode_asks_no_host(monkeypatch, mode):
     assert settings.configure().mode == mode and settings.data_source()
 
 
-def test_what_a_recorded_run_ignores_is_said(configure):
-    banner = configure("recorded", recorded=True, epochs=3, seed=7).banner
-    assert "EPOCHS, SEED and RUN_FOLDER count in MODE full only" in banner
-
-
 def test_environment_overrides_the_form(configure, monkeypatch):
     monkeypatch.setenv("COURSE_MODE", "full")
     monkeypatch.setenv("COURSE_EPOCHS", "2")
-    settings = configure("quick", epochs=50)
-    assert (settings.mode, settings.epochs) == ("full", 2)
+    assert (configure("quick", epochs=50).mode, configure("quick", epochs=50).epochs) == ("full", 2)
 
 
 def test_full_runs_have_a_lasting_folder_and_quick_ones_a_fresh_one(configure):
@@ -135,11 +131,6 @@ for error in (None, RuntimeError("a cell failed")):
     folders = [Path(line) for line in done.stdout.splitlines()]
     assert "a cell failed" in done.stderr and len(folders) == 2
     assert not [folder for folder in folders if folder.exists()]
-
-
-def test_upload_outside_colab_names_the_way_out():
-    with pytest.raises(RuntimeError, match="Only Colab.*give the path"):
-        environment.upload()
 
 
 def test_quiet_drops_native_messages_and_restores_stderr(capfd):
