@@ -18,10 +18,12 @@ pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from helpers.annotation.annotator import MARGIN
-from helpers.annotation.via import Picture, Region, read_via
+from helpers.annotation.via import Picture, Region, read_via, write_via_csv
 
 ROOT = Path(__file__).resolve().parent.parent
+PIXEL = 12  # screen pixels per pixel of the picture
+FRAME = 2  # pixels around it
+THIN = Region({"name": "rect", "x": 20.4, "y": 5, "width": 0.5, "height": 12})
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = [
@@ -119,11 +121,12 @@ def page(lab, tmp_path):
 
 
 def _drag(page, *points):
-    """Drag from point to point, (x, y) in pixels of the enlarged picture."""
+    """Drag from point to point, (x, y) in screen pixels from the corner of the picture."""
     canvas = page.locator("img[alt='annotate me']")
     canvas.scroll_into_view_if_needed()
-    corner = canvas.bounding_box()
-    at = [(corner["x"] + MARGIN + x, corner["y"] + MARGIN + y) for x, y in points]
+    corner, frame = canvas.bounding_box(), FRAME * PIXEL
+    assert corner["width"] == corner["height"] == (32 + 2 * FRAME) * PIXEL
+    at = [(corner["x"] + frame + x, corner["y"] + frame + y) for x, y in points]
     page.mouse.move(*at[0])
     page.mouse.down()
     for point in at[1:]:
@@ -162,11 +165,30 @@ def test_draw_choose_submit_and_find_it_in_the_csv(page, tmp_path):
     assert second == Picture("cifar10_test_cat_0001.png", [Region(box, values)])
     assert read_via(saved) == [first, second]
 
-    for _ in range(2):
+    # another program adds a box that is narrower than a pixel, and it stays as it is
+    thin = Region(THIN.shape, values)
+    write_via_csv([Picture(first.filename, [*first.regions, thin]), second], saved)
+    page.locator(".jp-Cell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+    cell.get_by_text("2 of 3 saved").wait_for()
+    for picture in ("picture 2 of 3", "picture 1 of 3"):
         cell.get_by_role("button", name="Back").click()
-    cell.get_by_text("picture 1 of 3").wait_for()
+        cell.get_by_text(picture).wait_for()
     drawn = page.locator(".annotator rect.movable")  # in the browser, at the enlarged place
-    drawn.wait_for()
-    shown = [int(drawn.get_attribute(side)) for side in ("x", "y", "width", "height")]
-    assert shown == [MARGIN + 60, MARGIN + 60, 120, 144]
-    assert cell.get_by_role("combobox").input_value() == "three quarter"
+    drawn.nth(1).wait_for()
+    places = [float(drawn.first.get_attribute(side)) for side in ("x", "y", "width", "height")]
+    assert places == [84, 84, 120, 144]
+    _drag(page, (120, 120), (156, 96))  # moves the first box
+    submit("picture 2 of 3")
+    moved = Region(
+        {"name": "rect", "x": 8, "y": 3, "width": 10, "height": 12}, first.regions[0].attributes
+    )
+    assert read_via(saved) == [Picture(first.filename, [moved, thin]), second]
+
+    page.locator(".jp-InputPrompt").first.click()
+    page.keyboard.type("00")  # restarts the kernel
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    note = "getComputedStyle(document.querySelector('.annotator'), '::after').content"
+    page.wait_for_function(f"{note}.includes('The kernel was restarted')")
+    assert not cell.get_by_role("button", name="Submit").is_visible()
+    page.screenshot(path=tmp_path / "restarted.png")

@@ -361,7 +361,7 @@ ANNOTATION_FILES = [
          lambda d: d.full_disk() or call(exports.write_yolo, [], d.folder / "new", {}, ["cat"])),
     Case("YOLO without its classes", FileNotFoundError, "classes.txt", "Check the path",
          lambda d: call(exports.read_yolo, d.folder, {})),
-    Case("a list to annotate", ValueError, "pictures is a list", "{file name: picture}",
+    Case("a list to annotate", ValueError, "must be a dict", "{file name: uint8 (H, W, 3)}",
          lambda d: d.annotate([NOISE])),
     Case("to save into a read-only folder", OSError, "mine.csv", "where you may write",
          lambda d: d.read_only() or d.annotate()),

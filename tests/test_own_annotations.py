@@ -1,16 +1,24 @@
 """Assignment4A on files that a reader brings: every cell works, or one message stops the first."""
 
 import contextlib
+import dataclasses
 import io
+import os
 
+import cv2
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 
 from helpers import plots
-from helpers.annotation import annotator, via
+from helpers.annotation import annotator, example_set, via
 from helpers.annotation.via import AnnotationError, Picture, Region
 from helpers.files import ROOT
+from helpers.training import data
+
+COLORS = pd.read_csv(example_set.FOLDER / "mean_colors.csv", index_col="filename")
 
 CODE = {
     cell["id"]: cell.source
@@ -181,7 +189,52 @@ def test_no_via_file(notebook, tmp_path, field, cell, content, message):
     assert last == cell and message in str(error)
 
 
-def test_a_file_in_pixels_is_not_shrunk(notebook, tmp_path):
-    via.write_via_csv(rects(), tmp_path / "mine.csv")
+BROKEN = rects([(64, 80, 160, None), (64, 80, 160, "192")] * 3)
+
+
+@pytest.mark.parametrize(
+    "pictures, message",
+    [
+        (rects(), "Name the file in ANNOTATIONS"),
+        (BROKEN[:1], "height is None, not finite numbers"),
+        (BROKEN[1:], "x is '64', not finite numbers"),
+    ],
+)
+def test_a_via_file_that_cannot_be_shrunk(notebook, tmp_path, pictures, message):
+    via.write_via_csv(pictures, tmp_path / "mine.csv")
     last, _, error, _ = notebook(VIA_FILE=str(tmp_path / "mine.csv"))
-    assert last == "via-file" and "Name the file in ANNOTATIONS" in str(error)
+    assert last == "via-file" and message in str(error)
+
+
+def annotated(seed):
+    """Pictures with the quarters' mean colors of the annotated ones, or CIFAR-10's where it is."""
+    if os.environ.get("CIFAR10_NPZ"):
+        dataset = data.load("cifar10")
+        return {p: dataset.x_test[dataset.test_index(p)] for p in COLORS.index}
+    noise = np.random.default_rng(seed).normal(0, 5, (100, 2, 16, 2, 16, 3))
+    noise -= noise.mean(axis=(2, 4), keepdims=True)
+    colors = COLORS.to_numpy().reshape(100, 2, 1, 2, 1, 3)
+    pictures = (noise + colors).clip(0, 255).round().astype(np.uint8).reshape(-1, 32, 32, 3)
+    return dict(zip(COLORS.index, pictures))
+
+
+def test_only_the_annotated_pictures_get_the_boxes():
+    images = annotated(0)
+    example_set.require_annotated(images, "copy.npz")
+    settings = [cv2.IMWRITE_JPEG_QUALITY, 75, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x221111]  # 4:2:0
+    copy = {
+        name: cv2.imdecode(cv2.imencode(".jpg", image, settings)[1], cv2.IMREAD_COLOR)
+        for name, image in images.items()
+    }
+    example_set.require_annotated(copy, "copy.npz")
+    assert any((copy[name] != images[name]).any() for name in images)
+    names = list(images)
+    names[3], names[7] = names[7], names[3]
+    with pytest.raises(ValueError, match=r"2 of 100 pictures of copy.npz .*_0007.png is the first"):
+        example_set.require_annotated(dict(zip(names, images.values())), "copy.npz")
+
+
+def test_another_copy_stops_the_notebook(executed):
+    other = dataclasses.replace(executed["dataset"], source="other.npz", test_boxes=None)
+    with pytest.raises(ValueError, match="100 of 100 pictures of other.npz are not those"):
+        example_set.example_set(other)

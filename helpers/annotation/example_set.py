@@ -3,34 +3,26 @@
 import csv
 import math
 import re
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from helpers.annotation import via
 from helpers.annotation.agreement import category
 from helpers.annotation.checks import check, enlargement, tidy
 from helpers.annotation.exports import require_exportable
-from helpers.annotation.via import (
-    AnnotationError,
-    Finding,
-    Picture,
-    bounding_box,
-    boxes,
-    from_boxes,
-    read_schema,
-    read_via,
-    rescale,
-    ticks,
-)
+from helpers.annotation.via import AnnotationError, Finding, Picture
 from helpers.files import ROOT
 
 FOLDER = ROOT / "images/annotations"
 PER_CLASS = 10
-MOST_PAGE = 256  # pixels: a blank page is no larger, for masks of it to fit into memory
-UNLABELLED = "unlabelled"
-MISSING = "(missing)"
+SIZE = (32, 32)  # width and height of the dataset's pictures
+LARGEST_PAGE = 256  # pixels: a blank page is no larger, for masks of it to fit into memory
+# Mean colors of the quarters: a JPEG copy of quality 75 moves them by at most 3.1 of 255, and no
+# other of the 10,000 test pictures comes nearer than 9.1.
+TOLERANCE = 6
 
 
 @dataclass(frozen=True)
@@ -49,48 +41,66 @@ def example_set(dataset) -> ExampleSet:
     """The first ten test pictures of every class with their annotations.
 
     For synthetic pictures these are made up: the exact boxes, and a pass B whose edges are moved
-    by at most a pixel and whose attributes differ here and there.
+    by at most a pixel and whose attributes differ here and there. Raises ValueError where the
+    pictures are not those that were annotated.
     """
     starts = np.searchsorted(dataset.y_test, range(len(dataset.class_names)))
-    images = {
-        dataset.test_name(i): dataset.x_test[i]
-        for start in starts
-        for i in range(start, start + PER_CLASS)
-    }
-    schema = read_schema(FOLDER / "via_attributes.json")
+    chosen = [i for start in starts for i in range(start, start + PER_CLASS)]
+    images = {dataset.test_name(i): dataset.x_test[i] for i in chosen}
+    schema = via.read_schema(FOLDER / "via_attributes.json")
     if dataset.synthetic:
-        schema = deepcopy(schema)
-        schema["region"]["label"]["options"] = {name: name for name in dataset.class_names}
+        label = {**schema["region"]["label"], "options": {c: c for c in dataset.class_names}}
+        schema = {**schema, "region": {**schema["region"], "label": label}}
         reasons = dict.fromkeys(images, ("A", "synthetic pictures come with their exact boxes"))
         return ExampleSet(images, schema, *_made_up(dataset, list(images), schema), reasons)
+    require_annotated(images, dataset.source)
     files = ("pass_a.csv", "pass_b.csv", "via_export_csv.csv")
     with open(FOLDER / "adjudication.csv", encoding="utf-8", newline="") as file:
         reasons = {row["filename"]: (row["choice"], row["reason"]) for row in csv.DictReader(file)}
-    return ExampleSet(images, schema, *(read_via(FOLDER / name) for name in files), reasons)
+    return ExampleSet(images, schema, *(via.read_via(FOLDER / name) for name in files), reasons)
+
+
+def require_annotated(images, source) -> None:
+    """Raise ValueError unless these are the pictures on which the course's boxes were drawn.
+
+    Args:
+        images: file name -> uint8 (32, 32, 3). Another compression of the same pictures passes.
+        source: for the message, `Dataset.source`.
+    """
+    known, wrong = pd.read_csv(FOLDER / "mean_colors.csv", index_col="filename"), []
+    for name, image in images.items():
+        quarters = image.reshape(2, 16, 2, 16, 3).mean(axis=(1, 3)).ravel()
+        if name not in known.index or np.abs(quarters - known.loc[name]).max() > TOLERANCE:
+            wrong.append(name)
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} of {len(images)} pictures of {source} are not those that were annotated "
+            f"({wrong[0]} is the first). The boxes fit CIFAR-10's test pictures in official order: "
+            "set DATA = 'cifar10', or 'synthetic'."
+        )
 
 
 def _made_up(dataset, names, schema):
     """Pass A, pass B and the completed set of synthetic pictures."""
     rng = np.random.default_rng(0)
-    indices = [dataset.test_index(name) for name in names]
-    exact = dataset.test_boxes[indices]
-    others = {k: v for k, v in schema["region"].items() if k != "label"}
+    exact = dataset.test_boxes[[dataset.test_index(name) for name in names]]
 
-    def choose(spec):
+    def choose(name, spec):
         option = rng.choice(list(spec["options"])).item()
-        if spec["type"] == "checkbox":
-            return {option: True} if rng.random() < 0.3 else {}
-        return option
+        ticked = {option: True} if rng.random() < 0.3 else {}
+        return ticked if spec["type"] == "checkbox" else option
 
-    first, second = [], []
-    for i in indices:
-        first.append({"label": dataset.class_names[dataset.y_test[i]]})
-        first[-1] |= {name: choose(spec) for name, spec in others.items()}
-        second.append({k: choose(others[k]) if k in others and rng.random() < 0.2 else v
-                       for k, v in first[-1].items()})  # fmt: skip
-    moved = from_boxes(names, exact + rng.integers(-1, 2, exact.shape), second)
-    moved, _ = tidy(moved, dict.fromkeys(names, (32, 32)), pixels=2)
-    completed = from_boxes(names, exact, first)
+    first = [{k: choose(k, spec) for k, spec in schema["region"].items()} for _ in names]
+    second = [
+        {k: choose(k, schema["region"][k]) if rng.random() < 0.2 else v for k, v in values.items()}
+        for values in first
+    ]
+    for name, *values in zip(names, first, second):
+        for answers in values:
+            answers["label"] = name.split("_")[2]
+    moved = via.from_boxes(names, exact + rng.integers(-1, 2, exact.shape), second)
+    moved, _ = tidy(moved, dict.fromkeys(names, SIZE), pixels=2)
+    completed = via.from_boxes(names, exact, first)
     return completed, moved, completed
 
 
@@ -100,16 +110,13 @@ class OpenedSet:
 
     pictures: list  # of Picture
     images: dict  # file name -> uint8 (height, width, 3), RGB, all of one size
-    notes: list  # what was found and changed, in words
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) of every picture, pixels."""
-        return next(iter(self.images.values())).shape[1::-1]
+    size: tuple  # (width, height) of every picture, pixels
+    notes: tuple = ()  # what was found and changed, in words
 
     def __str__(self):
-        head = f"{len(self.pictures)} pictures, {_count(self.pictures)} boxes"
-        return "\n".join([head, *self.notes])
+        return "\n".join(
+            [f"{len(self.pictures)} pictures, {_count(self.pictures)} boxes", *self.notes]
+        )
 
 
 def open_set(path, dataset) -> OpenedSet:
@@ -124,35 +131,39 @@ def open_set(path, dataset) -> OpenedSet:
     """
     course = example_set(dataset)
     if not path:
-        return OpenedSet(course.completed, course.images, [])
+        return OpenedSet(course.completed, course.images, SIZE)
     file, notes = Path(path).name, []
-    pictures = [_without_folder(picture, dataset) for picture in read_via(path)]
+    pictures = [_without_folder(picture, dataset) for picture in via.read_via(path)]
     if findings := check(pictures):
         raise AnnotationError(*findings)
     regions = _count(pictures)
     pictures = [replace(p, regions=list(filter(_has_area, p.regions))) for p in pictures]
     if points := regions - _count(pictures):
         notes.append(f"left out: {points} regions without area, such as points")
-    known = [picture for picture in pictures if _is_known(picture.filename, dataset)]
+    known = [picture for picture in pictures if _index(picture.filename, dataset) is not None]
     if not _count(known or pictures):
         raise AnnotationError(Finding(file, None, "it holds no box", "draw at least one"))
     if known:
         if left := len(pictures) - len(known):
             notes.append(f"left out: {left} pictures that are not of {dataset.source}")
-        pictures, size = known, (32, 32)
-        images = {p.filename: dataset.x_test[dataset.test_index(p.filename)] for p in pictures}
+        pictures, size = known, SIZE
+        images = {p.filename: dataset.x_test[_index(p.filename, dataset)] for p in known}
         if enlargement(pictures, dict.fromkeys(images, size)) > 1:
             problem = f"most boxes lie beyond the {size[0]} x {size[1]} pixels of their pictures"
             fix = "if enlarged copies were annotated, name the file in section 4, in VIA_FILE"
             raise AnnotationError(Finding(file, None, problem, fix))
     else:
-        pictures, size, scale = _on_pages(pictures)
+        boxes = via.boxes(pictures)
+        reach = (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+        scale = max(math.ceil(reach.max() / LARGEST_PAGE), 1)
+        pictures = via.rescale(pictures, 1 / scale)
+        size = tuple(max(math.ceil(side / scale), 1) for side in reach.tolist())
         page = np.full((size[1], size[0], 3), 225, np.uint8)
         images = dict.fromkeys((p.filename for p in pictures), page)
         notes.append(
-            f"no picture is of {dataset.source}, so pixels and sizes are unknown: boxes "
-            f"{f'at 1/{scale} of their size ' if scale > 1 else ''}on blank pages of "
-            f"{size[0]} x {size[1]}, which just hold them. Exports need the true sizes"
+            f"no picture is of {dataset.source}, so pixels and sizes are unknown: boxes at "
+            f"1/{scale} of their size on blank pages of {size[0]} x {size[1]}, which just hold "
+            "them. Exports need the true sizes"
         )
     sizes = dict.fromkeys(images, size)
     pictures, changes = tidy(pictures, sizes)
@@ -160,31 +171,21 @@ def open_set(path, dataset) -> OpenedSet:
     notes += [f"left as it is: {finding}" for finding in check(pictures, course.schema)]
     pictures = [replace(p, regions=[_labelled(r) for r in p.regions]) for p in pictures]
     require_exportable(pictures, sizes, suffix=".txt")
-    return OpenedSet(pictures, images, notes)
-
-
-def _on_pages(pictures):
-    """The pictures, smaller if they are large, and the (width, height) that just holds them all."""
-    found = boxes(pictures)
-    reach = (found[:, :2] + found[:, 2:]).max(axis=0)
-    scale = max(math.ceil(reach.max() / MOST_PAGE), 1)
-    if scale > 1:
-        pictures = rescale(pictures, 1 / scale)
-    return pictures, tuple(max(math.ceil(side / scale), 1) for side in reach.tolist()), scale
+    return OpenedSet(pictures, images, size, tuple(notes))
 
 
 def _without_folder(picture, dataset):
     """With its name alone if it is of the dataset; other pictures keep their folders."""
     name = re.split(r"[/\\]", picture.filename)[-1]
-    return replace(picture, filename=name) if _is_known(name, dataset) else picture
+    return picture if _index(name, dataset) is None else replace(picture, filename=name)
 
 
-def _is_known(name, dataset):
+def _index(name, dataset):
+    """Place of a test picture of the dataset, None for other pictures."""
     try:
-        dataset.test_index(name)
+        return dataset.test_index(name)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _count(pictures):
@@ -192,27 +193,29 @@ def _count(pictures):
 
 
 def _has_area(region):
-    return min(bounding_box(region.shape)[2:]) > 0
+    return min(via.bounding_box(region.shape)[2:]) > 0
 
 
 def _labelled(region):
     """The region with a text in one line as its label."""
     label = category(region.attributes.get("label"))
     label = " ".join("".join(c if c.isprintable() else " " for c in label).split())
-    return replace(region, attributes={**region.attributes, "label": label or UNLABELLED})
+    return replace(region, attributes={**region.attributes, "label": label or "unlabelled"})
 
 
 def from_enlarged(pictures, scale) -> list[Picture]:
     """Boxes drawn on copies `scale` times larger, in pixels of the dataset's pictures.
 
-    Raises ValueError where the boxes lie within 32 x 32 pixels already.
+    Raises AnnotationError for broken shapes, ValueError for boxes within 32 x 32 pixels already.
     """
-    if enlargement(pictures, {p.filename: (32, 32) for p in pictures}) == 1:
+    if findings := check(pictures):
+        raise AnnotationError(*findings)
+    if enlargement(pictures, {p.filename: SIZE for p in pictures}) == 1:
         raise ValueError(
             "The boxes lie within 32 x 32 pixels already, so they were not drawn on enlarged "
             "pictures. Name the file in ANNOTATIONS, in the configuration."
         )
-    return rescale(pictures, 1 / scale)
+    return via.rescale(pictures, 1 / scale)
 
 
 def short(name) -> str:
@@ -234,7 +237,9 @@ def counts(pictures, schema) -> dict[str, dict[str, int]]:
         for region in regions:
             value = region.attributes.get(name)
             is_checkbox = isinstance(value, dict)
-            chosen = ticks(value) or ["none"] if is_checkbox else [category(value) or MISSING]
+            chosen = (
+                via.ticks(value) or ["none"] if is_checkbox else [category(value) or "(missing)"]
+            )
             for option in chosen:
                 tally[option] = tally.get(option, 0) + 1
     return result
