@@ -51,10 +51,19 @@ def exercise(clue):
 # --- Assignment4A --------------------------------------------------------------------------------
 
 
+def _numbers(answer, count):
+    """The answer as an array of so many finite numbers, or None."""
+    try:
+        numbers = np.asarray(answer, float)
+    except (TypeError, ValueError):
+        return None
+    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
+
+
 @exercise("Of a side s, the moved box shares a square of side s - 1. Or try the sides one by one.")
 def smallest_side(answer):
-    if answer != int(answer) or answer < 1:
-        return "a side is a whole number of pixels, from 1 on"
+    if (side := _numbers([answer], 1)) is None or side < 1 or side % 1:
+        return f"a side is a whole number of pixels, from 1 on, and not {answer!r}"
 
     def kept(side):
         return agreement.iou([(0, 0, side, side)], [(1, 1, side, side)])[0, 0]
@@ -69,23 +78,34 @@ def tight_box(answer):
     if not callable(answer):
         return "the answer is a function: mask in, (x, y, width, height) out"
     for x, y, w, h in ((5, 3, 6, 18), (0, 9, 32, 1), (31, 0, 1, 32)):
-        mask = np.zeros((32, 32), bool)
-        mask[y, x : x + w] = mask[y : y + h, x] = True  # an L: its corners are not all filled
-        box = tuple(int(side) for side in answer(mask.copy()))
-        if box == (y, x, h, w):
-            return "rows and columns are exchanged: the first axis of a mask goes down"
-        if box == (x, y, w - 1, h - 1):
-            return "the last column and the last row belong to the box, too"
-        if box == (x, y, x + w - 1, y + h - 1):
-            return "these are the first and the last pixel; a box ends with its width and height"
-        if box != (x, y, w, h):
-            return f"columns {x} to {x + w - 1} and rows {y} to {y + h - 1} gave {box}"
+        whole, gaps = np.zeros((2, 32, 32), bool)
+        whole[y, x : x + w] = whole[y : y + h, x] = True  # an L: its corners are not all filled
+        gaps[y, x] = gaps[y + h - 1, x + w - 1] = True
+        for mask in (whole, gaps):
+            where = f"for true pixels in columns {x} to {x + w - 1} and rows {y} to {y + h - 1}"
+            try:
+                box = answer(mask.copy())
+            except Exception as error:
+                return f"{where} the function stops with {type(error).__name__}: {error}"
+            if (sides := _numbers(box, 4)) is None:
+                return f"{where} it returns {box!r}, not (x, y, width, height)"
+            box = tuple(sides.tolist())
+            if box == (y, x, h, w):
+                return "rows and columns are exchanged: the first axis of a mask goes down"
+            if box == (x, y, w - 1, h - 1):
+                return "the last column and the last row belong to the box, too"
+            if box == (x, y, x + w - 1, y + h - 1):
+                return "these are the first and the last pixel; a box has its width and height"
+            if mask is gaps and box == (x, y, gaps.any(0).sum(), gaps.any(1).sum()):
+                return "it counts occupied rows and columns; a box spans the gaps between them"
+            if box != (x, y, w, h):
+                return f"{where} it returns {tuple(int(side) for side in box)}"
 
 
 @exercise("The check knows the size of the picture, but it does not look at the picture.")
 def blind_spot(answer, picture):
-    if min(answer[2:]) <= 0:
-        return "a box needs a width and a height"
+    if (sides := _numbers(answer, 4)) is None or min(sides[2:]) <= 0:
+        return "a box is (x, y, width, height), four numbers, and has a width and a height"
     wrong = via.from_boxes([picture.filename], [answer])
     if findings := checks.check(wrong, sizes={picture.filename: (32, 32)}):
         return f"the check does find it: {findings[0].problem}"
@@ -94,49 +114,56 @@ def blind_spot(answer, picture):
 
 
 @exercise("Let both say 'no' nearly always, and never say 'yes' to the same picture.")
-def kappa(answer):
-    a, b = (list(labels) for labels in answer)
-    if len(a) != len(b) or not a:
+def worse_than_chance(answer):
+    pair = isinstance(answer, list | tuple) and len(answer) == 2
+    if not pair or not all(isinstance(labels, list | tuple) and labels for labels in answer):
+        return "the answer is two lists of labels, one of each annotator"
+    a, b = answer
+    if len(a) != len(b):
         return f"the lists have {len(a)} and {len(b)} labels; make them equally long"
-    equal, found = np.mean(np.equal(a, b)), agreement.cohen_kappa(a, b)
+    equal, kappa = np.mean([u == v for u, v in zip(a, b)]), agreement.cohen_kappa(a, b)
     if abs(equal - 0.9) > 1e-9:
         return f"they agree on {equal:.1%}, not on 90%"
-    return None if found < 0 else f"their kappa is {found:.2f}"
+    return None if kappa < 0 else f"their kappa is {kappa:.2f}"
 
 
 @exercise(
     "Two loops, over width and height from 1 on: the best agreement.iou(boxes, [box]).mean()."
 )
 def lazy(answer, boxes, size=(32, 32)):
-    width, height = answer
+    if (sides := _numbers(answer, 2)) is None or (sides % 1).any():
+        return "the answer is (width, height), two whole numbers of pixels"
+    width, height = sides
     if not (0 < width <= size[0] and 0 < height <= size[1]):
         return f"the box must fit into {size[0]} x {size[1]} pixels"
-    if (width, height) != (int(width), int(height)):
-        return "width and height are whole pixels"
 
     def reached(w, heights):
-        centred = [((size[0] - w) / 2, (size[1] - h) / 2, w, h) for h in heights]
-        return agreement.iou(boxes, centred).mean(axis=0)
+        centered = [((size[0] - w) / 2, (size[1] - h) / 2, w, h) for h in heights]
+        return agreement.iou(boxes, centered).mean(axis=0)
 
     best = max(reached(w, range(1, size[1] + 1)).max() for w in range(1, size[0] + 1))
-    got = reached(width, [height])[0]
-    return None if got > best - 1e-9 else f"it reaches {got:.4f}; another size reaches more"
+    mean = reached(width, [height])[0]
+    return None if mean > best - 1e-9 else f"it reaches {mean:.4f}; another size reaches more"
 
 
-@exercise(
-    "Loop over counts.items(), and inside over the options; an option with no box is rare, too."
-)
+@exercise("counts[counts < 5] holds the rare ones, and .index their pairs; no box is rare, too.")
 def rare(answer, counts):
-    right = {(name, o) for name, tally in counts.items() for o, n in tally.items() if n < 5}
-    answer = {tuple(pair) for pair in answer}
-    if answer != right:
-        return f"{len(right - answer)} are missing and {len(answer - right)} do not belong to them"
+    right = set(counts.index[counts < 5])
+    if isinstance(answer, str | dict) or not hasattr(answer, "__iter__"):
+        return "the answer is a set of pairs (attribute, option)"
+    pairs = {tuple(pair) if isinstance(pair, list) else pair for pair in answer}
+    if unknown := pairs - set(counts.index):
+        return f"{min(unknown, key=str)} is no pair (attribute, option) of counts"
+    if pairs != right:
+        return f"{len(right - pairs)} are missing and {len(pairs - right)} do not belong to them"
 
 
 @exercise(
     "Without the + 1, read_voc finds x - 1, y - 1, w + 1, h + 1. Compare box by box, then average."
 )
 def off_by_one(answer, boxes):
+    if _numbers([answer], 1) is None:
+        return f"the answer is a number between 0 and 1, and not {answer!r}"
     w, h = np.asarray(boxes, float).T[2:]
     left = np.mean(w * h / ((w + 1) * (h + 1)))
     shared = np.maximum(w - 1, 0) * np.maximum(h - 1, 0)  # with the box a pixel up and to the left

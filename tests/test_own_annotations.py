@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 
 import cv2
 import matplotlib.pyplot as plt
@@ -32,6 +33,10 @@ VALUES = {
     "label": "disc", "viewpoint": "front", "truncated": "no", "occluded": "no",
     "background": "mixed", "image_quality": {},
 }  # fmt: skip
+
+
+def described(figure, alt, photos=False):
+    assert re.fullmatch(r"[^<\n]{20,}\.", alt) and figure.axes
 
 
 def execute(ids, space, **fields):
@@ -67,6 +72,7 @@ def executed(tmp_path_factory):
         patch.setenv("COURSE_MODE", "quick")
         patch.setattr(annotator, "annotate", lambda *_: None)
         patch.setattr(plots, "use_style", lambda **_: None)  # it wants a kernel
+        patch.setattr(plots, "show", described)
         last, printed, error = execute(IDS, space)
     assert error is None and last == IDS[-1]
     assert "100 pictures, 100 boxes" in printed and "Right." not in printed

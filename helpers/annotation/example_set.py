@@ -223,23 +223,3 @@ def short(name) -> str:
     if match := re.fullmatch(r".+_test_([a-z]+)_(\d{4})\.png", name):
         return f"{match[1]} {int(match[2])}"
     return Path(name).stem[:12]
-
-
-def counts(pictures, schema) -> dict[str, dict[str, int]]:
-    """How many regions have each option of each attribute, {attribute: {option: regions}}.
-
-    A checkbox without a tick counts as "none"; what is not in the schema is counted, too.
-    """
-    regions = [region for picture in pictures for region in picture.regions]
-    result = {}
-    for name, spec in schema["region"].items():
-        tally = result[name] = dict.fromkeys(spec.get("options", {}), 0)
-        for region in regions:
-            value = region.attributes.get(name)
-            is_checkbox = isinstance(value, dict)
-            chosen = (
-                via.ticks(value) or ["none"] if is_checkbox else [category(value) or "(missing)"]
-            )
-            for option in chosen:
-                tally[option] = tally.get(option, 0) + 1
-    return result
