@@ -75,13 +75,6 @@ def submit(widget, box, values=SIDE):
     press(widget, "Submit")
 
 
-def test_building_it_touches_no_file_and_its_repr_is_short(start, path):
-    widget = start()
-    assert list(path.parent.iterdir()) == []
-    assert repr(widget) == "Annotator(3 pictures, via_export_csv.csv)"
-    assert widget.progress.value == f"picture 1 of 3: {NAMES[0]}" and widget.back.disabled
-
-
 @pytest.mark.parametrize("side, frame, error", [(32, 2, 0), (2000, 125, 9)])
 def test_the_canvas_shows_the_whole_picture_in_a_frame(path, side, frame, error):
     picture = np.zeros((side, side, 3), np.uint8)
@@ -111,6 +104,9 @@ def test_boxes_end_at_the_border_of_the_picture(start, path, drawn, box):
 
 def test_each_submit_saves_everything_so_far(start, path):
     widget = start()
+    assert list(path.parent.iterdir()) == []
+    assert repr(widget) == "Annotator(3 pictures, via_export_csv.csv)"
+    assert widget.progress.value == f"picture 1 of 3: {NAMES[0]}" and widget.back.disabled
     submit(widget, (0, 0, 5, 5))
     press(widget, "Skip")
     assert widget.progress.value == f"picture 3 of 3: {NAMES[2]}"
@@ -241,19 +237,6 @@ def test_a_late_report_of_the_browser_stays_out_of_the_next_picture(start):
     assert widget.regions == [] and widget.canvas.bboxes == []
 
 
-def test_a_failing_write_is_shown_and_loses_nothing(start, path, monkeypatch):
-    def full(*_):
-        raise OSError("No space left on device")
-
-    widget = start()
-    with monkeypatch.context() as patch:
-        patch.setattr(via, "write_via_csv", full)
-        submit(widget, (0, 0, 5, 5))
-    assert widget.status.value == "Not saved: No space left on device"
-    press(widget, "Submit")
-    assert read_via(path)[0].regions == [Region(rect(0, 0, 5, 5), SIDE)]
-
-
 def test_two_windows_share_a_file(start, path):
     one, two = start(), start()
     submit(one, (0, 0, 5, 5))
@@ -301,9 +284,17 @@ def test_a_lock_that_a_killed_kernel_left(start, path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_that_is_gone_or_damaged_meanwhile(start, path):
+def test_a_full_disk_and_a_file_that_is_damaged_or_gone_meanwhile(start, path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
     widget = start()
-    submit(widget, (0, 0, 5, 5))
+    with monkeypatch.context() as patch:
+        patch.setattr(via, "write_via_csv", full)
+        submit(widget, (0, 0, 5, 5))
+    assert widget.status.value == "Not saved: No space left on device"
+    press(widget, "Submit")
+    assert read_via(path)[0].regions == [Region(rect(0, 0, 5, 5), SIDE)]
     before = path.read_bytes()
     path.write_text("damaged")
     submit(widget, (1, 1, 6, 6))
@@ -314,18 +305,10 @@ def test_a_file_that_is_gone_or_damaged_meanwhile(start, path):
     assert path.read_bytes().startswith(before) and len(read_via(path)) == 2
 
 
-@pytest.mark.parametrize(
-    "shown",
-    [
-        {},
-        {"a.png": np.zeros((32, 32, 3))},
-        {"a.png": np.zeros((32, 32), np.uint8)},
-        {"a.png": np.zeros((0, 32, 3), np.uint8)},
-    ],
-)
-def test_unsuitable_pictures_are_refused(path, shown):
+@pytest.mark.parametrize("shape, kind", [((32, 32, 3), float), ((32, 32), "u1"), ((0, 9, 3), "u1")])
+def test_unsuitable_pictures_are_refused(path, shape, kind):
     with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
-        annotate(shown, SCHEMA, path)
+        annotate({"a.png": np.zeros(shape, kind)}, SCHEMA, path)
 
 
 @pytest.mark.parametrize(

@@ -162,11 +162,8 @@ STOPS = {
     ),
     "enlarged": (rects([(64, 80, 160, 192)] * 6), "name the file in section 4, in VIA_FILE"),
     "outside": (rects(FAR), "reaches outside the picture (32 x 32)"),
-    "before every page": (
-        rects([(-10, -10, 5, 5)] * 6, names=[f"{i}.jpg" for i in range(6)]), "reaches outside"
-    ),
-    "twice": (rects(names=[NAMES[0]] * 6), "same region"),
-    "a shape that is none": ([Picture(NAMES[0], [Region({"name": "blob"})])], "shape 'blob'"),
+    "twice": (rects(names=["Set1/" + NAMES[0], NAMES[0]] * 3), "same region"),
+    "a shape that is none": ([Picture("a", [Region({"name": "blob"})])], "shape 'blob'"),
 }  # fmt: skip
 
 
@@ -182,8 +179,6 @@ def test_one_message_stops_the_first_cell(notebook, tmp_path, pictures, message)
     "field, cell, content, message",
     [
         ("ANNOTATIONS", "open", None, "There is no file"),
-        ("ANNOTATIONS", "open", "", "the file is empty"),
-        ("ANNOTATIONS", "open", "a,b\n1,2\n", "unknown or missing columns"),
         ("ANNOTATIONS", "open", '{"a": 1}', "no picture of VIA"),
         ("VIA_FILE", "via-file", None, "There is no file"),
     ],

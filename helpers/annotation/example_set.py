@@ -85,22 +85,21 @@ def _made_up(dataset, names, schema):
     rng = np.random.default_rng(0)
     exact = dataset.test_boxes[[dataset.test_index(name) for name in names]]
 
-    def choose(name, spec):
-        option = rng.choice(list(spec["options"])).item()
-        ticked = {option: True} if rng.random() < 0.3 else {}
-        return ticked if spec["type"] == "checkbox" else option
+    def answer(share, name, values=None):
+        """An answer to every attribute, or `values` with such a share of them answered anew."""
+        label, drawn = {"label": name.split("_")[2]}, {}
+        for key, spec in schema["region"].items():
+            option = rng.choice(list(spec["options"])).item()
+            is_checkbox = spec["type"] == "checkbox"
+            new = ({option: True} if rng.random() < 0.3 else {}) if is_checkbox else option
+            drawn[key] = new if rng.random() < share else values[key]
+        return drawn | label
 
-    first = [{k: choose(k, spec) for k, spec in schema["region"].items()} for _ in names]
-    second = [
-        {k: choose(k, schema["region"][k]) if rng.random() < 0.2 else v for k, v in values.items()}
-        for values in first
-    ]
-    for name, *values in zip(names, first, second):
-        for answers in values:
-            answers["label"] = name.split("_")[2]
+    first = [answer(1, name) for name in names]
+    second = [answer(0.2, *pair) for pair in zip(names, first)]
+    completed = via.from_boxes(names, exact, first)
     moved = via.from_boxes(names, exact + rng.integers(-1, 2, exact.shape), second)
     moved, _ = tidy(moved, dict.fromkeys(names, SIZE), pixels=2)
-    completed = via.from_boxes(names, exact, first)
     return completed, moved, completed
 
 
@@ -114,9 +113,8 @@ class OpenedSet:
     notes: tuple = ()  # what was found and changed, in words
 
     def __str__(self):
-        return "\n".join(
-            [f"{len(self.pictures)} pictures, {_count(self.pictures)} boxes", *self.notes]
-        )
+        head = f"{len(self.pictures)} pictures, {len(via.boxes(self.pictures))} boxes"
+        return "\n".join([head, *self.notes])
 
 
 def open_set(path, dataset) -> OpenedSet:
@@ -132,22 +130,25 @@ def open_set(path, dataset) -> OpenedSet:
     course = example_set(dataset)
     if not path:
         return OpenedSet(course.completed, course.images, SIZE)
-    file, notes = Path(path).name, []
-    pictures = [_without_folder(picture, dataset) for picture in via.read_via(path)]
-    if findings := check(pictures):
+    file, notes, pictures = Path(path).name, [], via.read_via(path)
+    places = {dataset.test_name(i): i for i in range(len(dataset.y_test))}
+    plain = [replace(p, filename=re.split(r"[/\\]", p.filename)[-1]) for p in pictures]
+    known, size = [picture for picture in plain if picture.filename in places], SIZE
+    if findings := check(pictures) or check(known):
         raise AnnotationError(*findings)
-    regions = _count(pictures)
-    pictures = [replace(p, regions=list(filter(_has_area, p.regions))) for p in pictures]
-    if points := regions - _count(pictures):
-        notes.append(f"left out: {points} regions without area, such as points")
-    known = [picture for picture in pictures if _index(picture.filename, dataset) is not None]
-    if not _count(known or pictures):
+    before = len(via.boxes(known or pictures))
+    if left := len(pictures) - len(known) if known else 0:
+        notes.append(f"left out: {left} pictures that are not of {dataset.source}")
+    pictures = [
+        replace(p, regions=[r for r in p.regions if min(via.bounding_box(r.shape)[2:]) > 0])
+        for p in known or pictures
+    ]
+    if not len(via.boxes(pictures)):
         raise AnnotationError(Finding(file, None, "it holds no box", "draw at least one"))
+    if points := before - len(via.boxes(pictures)):
+        notes.append(f"left out: {points} regions without area, such as points")
     if known:
-        if left := len(pictures) - len(known):
-            notes.append(f"left out: {left} pictures that are not of {dataset.source}")
-        pictures, size = known, SIZE
-        images = {p.filename: dataset.x_test[_index(p.filename, dataset)] for p in known}
+        images = {p.filename: dataset.x_test[places[p.filename]] for p in known}
         if enlargement(pictures, dict.fromkeys(images, size)) > 1:
             problem = f"most boxes lie beyond the {size[0]} x {size[1]} pixels of their pictures"
             fix = "if enlarged copies were annotated, name the file in section 4, in VIA_FILE"
@@ -174,32 +175,10 @@ def open_set(path, dataset) -> OpenedSet:
     return OpenedSet(pictures, images, size, tuple(notes))
 
 
-def _without_folder(picture, dataset):
-    """With its name alone if it is of the dataset; other pictures keep their folders."""
-    name = re.split(r"[/\\]", picture.filename)[-1]
-    return picture if _index(name, dataset) is None else replace(picture, filename=name)
-
-
-def _index(name, dataset):
-    """Place of a test picture of the dataset, None for other pictures."""
-    try:
-        return dataset.test_index(name)
-    except ValueError:
-        return None
-
-
-def _count(pictures):
-    return sum(len(picture.regions) for picture in pictures)
-
-
-def _has_area(region):
-    return min(via.bounding_box(region.shape)[2:]) > 0
-
-
 def _labelled(region):
     """The region with a text in one line as its label."""
-    label = category(region.attributes.get("label"))
-    label = " ".join("".join(c if c.isprintable() else " " for c in label).split())
+    text = category(region.attributes.get("label"))
+    label = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return replace(region, attributes={**region.attributes, "label": label or "unlabelled"})
 
 
