@@ -230,6 +230,9 @@ def test_only_the_annotated_pictures_get_the_boxes():
     example_set.require_annotated(copy, "copy.npz")
     assert any((copy[name] != images[name]).any() for name in images)
     names = list(images)
+    brighter = {**images, names[1]: np.minimum(images[names[1]], 247) + 8}
+    with pytest.raises(ValueError, match="1 of 100 pictures of copy.npz"):
+        example_set.require_annotated(brighter, "copy.npz")
     names[3], names[7] = names[7], names[3]
     with pytest.raises(ValueError, match=r"2 of 100 pictures of copy.npz .*_0007.png is the first"):
         example_set.require_annotated(dict(zip(names, images.values())), "copy.npz")
