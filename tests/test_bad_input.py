@@ -413,19 +413,19 @@ GRAD_CAM = [
          lambda d: call(gradcam.overlay, d.pictures[0] / 255, np.ones((32, 32)))),
 ]
 
-TRUST = [
+METRICS = [
     Case("a mosaic of one class", ValueError, "classes (6,)", "four classes at least",
          lambda d: call(metrics.mosaics, d.pictures, one_map(True).repeat(6, 0), np.zeros(6, int))),
-    Case("a network that forgot a class", ValueError, "predict gave (6, 2)", "(n, classes) is need",
+    Case("a network that forgot a class", ValueError, "predict gave (2, 2)", "(n, classes) is need",
          lambda d: call(metrics.faithfulness, lambda x: np.ones((len(x), 2)), d.pictures,
-                        np.ones((6, 1, 1)), np.full(6, 9), batch_size=6)),
+                        np.ones((6, 1, 1)), np.full(6, 9), 0)),
 ]
 
 # fmt: on
 
 GROUPS = {
     "picture": PICTURES, "data": DATA_SETS, "form": FORM_FIELDS, "annotations": ANNOTATION_FILES,
-    "run": RUN_FOLDERS, "Grad-CAM": GRAD_CAM, "trust": TRUST,
+    "run": RUN_FOLDERS, "Grad-CAM": GRAD_CAM, "metrics": METRICS,
 }  # fmt: skip
 CATALOGUE = {f"{group}: {case.name}": case for group, cases in GROUPS.items() for case in cases}
 
