@@ -414,6 +414,13 @@ GRAD_CAM = [
 ]
 
 METRICS = [
+    Case("maps that were not enlarged", ValueError, "maps (6, 8, 8)", "gradcam.upsample",
+         lambda d: call(metrics.score, np.ones((6, 8, 8)), np.ones((6, 32, 32), bool))),
+    Case("a picture without a box", ValueError, "a true pixel in every picture", "leave out",
+         lambda d: call(metrics.score, np.ones((1, 8, 8)), np.zeros((1, 8, 8), bool))),
+    Case("a grid that does not fit", ValueError, "maps (6, 5, 5)", "h and w divide H and W",
+         lambda d: call(metrics.faithfulness, len, d.pictures, np.ones((6, 5, 5)),
+                        np.zeros(6, int), 0)),
     Case("a mosaic of one class", ValueError, "classes (6,)", "four classes at least",
          lambda d: call(metrics.mosaics, d.pictures, one_map(True).repeat(6, 0), np.zeros(6, int))),
     Case("a network that forgot a class", ValueError, "predict gave (2, 2)", "(n, classes) is need",

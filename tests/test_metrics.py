@@ -6,13 +6,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap, spearmanr
+from scipy.stats import binom, spearmanr
 
 from helpers.annotation import agreement, via
 from helpers.explanation import gradcam, metrics
 from helpers.files import RECORDED
 from helpers.training import data, runs
-from helpers.training.recipes import QUICK
 from helpers.training.resnet import resnet_v2
 
 BOXES = np.array([(5, 3, 6, 18), (0, 0, 32, 32), (31, 31, 1, 1), (10, 12, 16, 8)])
@@ -55,6 +54,7 @@ def test_scores_by_hand():
     maps[0, 3, 5] = 1
     maps[0, 25:, 25:] = 0.49
     maps[1, 3, 5] = maps[1, 0, :3] = 3  # four highest pixels share the point
+    maps[1, 31, 31] = 2.99
     scores = metrics.score(maps, MASKS[[0, 0]])
     assert scores["IoU"][0] == pytest.approx(55 / 162)
     assert scores["energy"][0] == pytest.approx(28 / (1 + 54 + 49 * 0.49))
@@ -79,20 +79,6 @@ def test_what_must_not_change_a_score(seed, power):
     assert all(np.allclose(each, scores, rtol=1e-12) for each in same)
     together = scores + metrics.score(maps, ~masks)
     assert np.allclose(together[["pointing", "energy"]], 1, rtol=1e-12)
-    assert scores["IoU"].between(0, 1).all()
-
-
-@pytest.mark.parametrize(
-    "maps, masks, message",
-    [
-        (np.ones((4, 8, 8)), MASKS, r"maps \(4, 8, 8\) and masks \(4, 32, 32\).*upsample"),
-        (np.full(MASKS.shape, np.nan), MASKS, "Map 0 holds NaN.*weights"),
-        (np.ones(MASKS.shape), MASKS & False, "true pixel in every picture"),
-    ],
-)
-def test_bad_maps_and_masks_are_refused(maps, masks, message):
-    with pytest.raises(ValueError, match=message):
-        metrics.score(maps, masks)
 
 
 def test_mosaics_hold_the_picture_once_among_other_classes():
@@ -116,10 +102,8 @@ def test_chance_in_a_mosaic_is_one_in_four_wherever_the_box_is():
     quarter = np.zeros((4, 64, 64), bool)
     for mask, (row, column) in zip(quarter, np.ndindex(2, 2)):
         mask[32 * row : 32 * row + 32, 32 * column : 32 * column + 32] = MASKS[3]
-    chance, alone = (
-        metrics.mosaic_chance(quarter),
-        metrics.score(metrics.gaussian((1, 32, 32)), MASKS[3:]),
-    )
+    chance = metrics.mosaic_chance(quarter)
+    alone = metrics.score(metrics.gaussian((1, 32, 32)), MASKS[3:])
     assert np.allclose(chance, alone / 4, rtol=1e-12)  # in the other three quarters it scores 0
     assert chance["pointing"].tolist() == [0.25] * 4
 
@@ -127,14 +111,11 @@ def test_chance_in_a_mosaic_is_one_in_four_wherever_the_box_is():
 # --- Means and tables ----------------------------------------------------------------------------
 
 
-def test_the_interval_is_that_of_scipy():
-    values = np.random.default_rng(1).exponential(size=80)
-    theirs = bootstrap((values,), np.mean, n_resamples=20_000, method="percentile")
-    ours = metrics.bootstrap(values)
-    assert (ours.low, ours.high) == pytest.approx(theirs.confidence_interval, abs=0.01)
-    assert metrics.bootstrap(values) == ours  # the same draws every time
-    with pytest.raises(ValueError, match="one finite number per picture"):
-        metrics.bootstrap([1.0, math.nan])
+def test_the_interval_of_a_share_is_that_of_the_binomial_distribution():
+    low, high = binom.ppf([0.025, 0.975], 100, 0.3) / 100
+    assert metrics.bootstrap(np.arange(100) < 30) == metrics.Interval(0.3, low, high)
+    one, two = (metrics.bootstrap(random_maps(0).ravel()) for _ in range(2))
+    assert one == two  # the same draws every time
 
 
 def test_a_table_of_means_and_of_paired_differences():
@@ -142,7 +123,6 @@ def test_a_table_of_means_and_of_paired_differences():
     low = pd.DataFrame({"a": np.random.default_rng(0).random(100), "b": np.arange(100)})
     table = metrics.intervals({"high": low + 0.1, "low": low})
     assert list(table.index) == ["high", "low"] and list(table) == ["a", "b"]
-    assert table.loc["low", "b"] == metrics.bootstrap(np.arange(100))
     assert "49.500 [43.9" in table.to_html() and "49.500 [43.9" in table.to_markdown()
     difference = metrics.intervals({"high": low + 0.1 - low}).loc["high", "a"]
     assert (difference.low, difference.high) == pytest.approx((0.1, 0.1))
@@ -202,21 +182,10 @@ def test_equal_cells_come_in_a_fair_order_and_a_gaussian_begins_in_the_middle():
     images, zeros = np.repeat(WHITE[:1], 100, axis=0), np.zeros(100, int)
     curves = metrics.faithfulness(LEFT, images, np.ones((100, 4, 4)), zeros, baseline=0)
     assert np.allclose(curves["deletion"].mean(axis=0), np.linspace(1, 0, 17), atol=0.1)
-    assert len(np.unique(curves["deletion"], axis=0)) > 90
     middle = brightness(lambda images: images[:, 2:6, 2:6])
     order = metrics.gaussian((2, 4, 4))
     curves = metrics.faithfulness(middle, WHITE[:2], order, zeros[:2], baseline=0)
     assert np.allclose(curves["deletion"], [*np.linspace(1, 0, 5), *[0] * 12])
-
-
-def test_bad_curves_are_refused():
-    for message, maps, classes in [
-        ("h and w divide H and W", np.ones((3, 3, 3)), np.zeros(3, int)),
-        (r"classes int64 \(2,\)", CELLS, np.zeros(2, int)),
-        (r"predict gave \(17, 2\) for 17 pictures of class 2", CELLS, np.full(3, 2)),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            metrics.faithfulness(LEFT, WHITE, maps, classes, baseline=0)
 
 
 # --- Randomized networks -------------------------------------------------------------------------
@@ -241,8 +210,6 @@ def test_rank_correlation_against_scipy():
     assert np.allclose(metrics.rank_correlation(maps, 2 * maps**3), 1)
     assert np.allclose(metrics.rank_correlation(maps, 1000 - maps), -1)
     assert np.isnan(metrics.rank_correlation(maps, np.zeros_like(maps))).all()
-    with pytest.raises(ValueError, match=r"maps \(5, 8, 8\) and \(4, 8, 8\)"):
-        metrics.rank_correlation(maps, others[:4])
 
 
 def test_the_cascade_runs_from_the_logits_down_and_ends_in_a_fresh_network(
@@ -289,26 +256,12 @@ def test_fresh_weights_are_not_the_first_ones_of_the_same_seed(network):
             assert abs(np.corrcoef(own.ravel(), new.ravel())[0, 1]) < 0.2
 
 
-def test_a_trained_network_beats_the_baselines_and_loses_what_it_learned_with_its_weights():
-    """In mosaics: alone in its picture every drawn shape covers the middle, as does a Gaussian."""
+def test_the_network_recorded_for_drawn_pictures_finds_them_and_its_score():
     scenes, run = data.synthetic(), runs.open_run(RECORDED / "synthetic/quick")
-    network, images, labels = run.network(), scenes.x_test[::3], scenes.y_test[::3]
-    alone = agreement.masks(via.from_boxes(labels, scenes.test_boxes[::3]), (32, 32))
-    maps = gradcam.GradCAM(network)(images, labels)
-    scores = metrics.score(gradcam.upsample(maps, (32, 32)), alone)
-    uniform = metrics.score(np.ones(alone.shape), alone)
-    table = metrics.intervals({"gradcam": scores - uniform})
-    assert table.loc["gradcam", "pointing"].low > 0 and table.loc["gradcam", "energy"].low > 0
-
-    joined, members, inside = metrics.mosaics(images, alone, labels)
-    wide = runs.build(QUICK.as_dict(), input_shape=(64, 64, 3))
-    wide.set_weights(network.get_weights())
-    for asked, masks in zip(labels[members.T[:2]], inside):
-        found = gradcam.upsample(gradcam.GradCAM(wide)(joined, asked), (64, 64))
-        better = metrics.score(found, masks) - metrics.mosaic_chance(masks)
-        table = metrics.intervals({"gradcam": better})
-        assert all(interval.low > 0 for interval in table.loc["gradcam", ["pointing", "energy"]])
-
-    last = metrics.cascade(network, images[::2], labels[::2])["stem"]
-    alike = metrics.rank_correlation(maps[::2], last)
-    assert metrics.bootstrap(alike[np.isfinite(alike)]).high < 0.7
+    right = run.network().predict(scenes.x_test, verbose=0).argmax(axis=1) == scenes.y_test
+    assert right.mean() == pytest.approx(run.info["scores"]["test_acc"], abs=0.01)
+    images, labels = scenes.x_test[::3], scenes.y_test[::3]
+    masks = agreement.masks(via.from_boxes(labels, scenes.test_boxes[::3]), (32, 32))
+    maps = gradcam.upsample(gradcam.GradCAM(run.network())(images, labels), (32, 32))
+    better = metrics.score(maps, masks) - metrics.score(np.ones(masks.shape), masks)
+    assert all(metrics.bootstrap(better[score]).low > 0 for score in ("pointing", "energy"))
