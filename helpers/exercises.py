@@ -260,6 +260,8 @@ def against(answer, A, alpha):
 )
 def place(answer, raw):
     row, column = map(int, np.unravel_index(np.argmax(raw), raw.shape))
+    if np.shape(answer) != (2,):
+        return "two numbers are asked for, (row, column)"
     given = tuple(map(int, answer))
     if given == (4 * row, 4 * column):
         return None
@@ -280,8 +282,26 @@ def shrink(answer):
     return f"{answer} times is not the quotient of the two derivatives"
 
 
+@exercise("The head takes the mean over the places, axes 1 and 2. What does a mean not ask for?")
+def flip(answer, features, weights):
+    if not callable(answer):
+        return "the answer is a function: features in, features of the same shape out"
+    moved = np.asarray(answer(features.copy()))
+    if moved.shape != features.shape:
+        return f"features {features.shape} become {moved.shape}"
+    logits, others = (each.mean(axis=(1, 2)) @ weights for each in (features, moved))
+    if not np.allclose(logits, others, atol=1e-4):
+        return f"the logits move by up to {np.abs(logits - others).max():.2g}"
+    differences = weights - weights.mean(axis=1, keepdims=True)  # no part common to all logits
+    maps, others = (each @ differences for each in (features, moved))  # (N, h, w, classes)
+    if same := np.isclose(maps, others, atol=1e-4).all(axis=(1, 2, 3)).sum():
+        return f"the maps of the differences stay as they are in {same} of {len(maps)} pictures"
+
+
 @exercise("Multiply by the masks, sum over the axes 1 and 2, divide by the sum of each map.")
 def energy(answer):
+    if not callable(answer):
+        return "the answer is a function: maps and masks in, one number per map out"
     maps, shares = np.random.default_rng(4).random((2, 3, 5, 7))
     masks = shares < 0.4
     right, given = (maps * masks).sum(axis=(1, 2)) / maps.sum(axis=(1, 2)), answer(maps, masks)
@@ -296,6 +316,8 @@ def energy(answer):
 
 @exercise("Subtract picture by picture first; metrics.bootstrap takes one number per picture.")
 def paired(answer, first, second):
+    if not hasattr(answer, "low"):
+        return "an interval is asked for, as metrics.bootstrap returns it"
     difference = np.subtract(first, second)
     if np.isclose(answer.mean, -difference.mean()) and not np.isclose(difference.mean(), 0):
         return "the sign is turned: first minus second is asked for"
@@ -308,6 +330,8 @@ def paired(answer, first, second):
 
 @exercise("a.argsort().argsort() are the ranks of a; np.corrcoef correlates them.")
 def ranks(answer):
+    if not callable(answer):
+        return "the answer is a function: two maps in, one number out"
     for seed in range(3):
         a, b = np.random.default_rng(seed).normal(size=(2, 64)) ** 3  # with outliers
         b = a + b
@@ -320,6 +344,8 @@ def ranks(answer):
 
 @exercise("The channels are the last axis, and a slice may have a negative step.")
 def rgb(answer):
+    if not callable(answer):
+        return "the answer is a function: a picture in, a picture out"
     bgr = np.random.default_rng(4).integers(0, 256, (2, 3, 3), dtype=np.uint8)
     given = answer(bgr.copy())
     if np.shape(given) != bgr.shape:

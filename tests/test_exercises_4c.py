@@ -1,93 +1,163 @@
-"""The exercises of Assignment4C: every folded solution passes its check, wrong answers do not."""
+"""Assignment4C: its exercises, and what its sentences say of the results stored in it."""
 
 import re
 
+import keras
 import nbformat
 import numpy as np
 import pytest
-from scipy.stats import rankdata
+import tensorflow as tf
 
 from helpers import exercises
+from helpers.annotation import agreement, via
 from helpers.explanation import metrics
-from helpers.files import ROOT
+from helpers.files import RECORDED, ROOT
+from helpers.training import runs
+from helpers.training.resnet import resnet_v2
 
-ACCOUNT = np.random.default_rng(0).normal(size=(8, 8))
+CELLS = {cell.id: cell for cell in nbformat.read(ROOT / "Assignment4C.ipynb", 4).cells}
+PROSE = " ".join(cell.source for cell in CELLS.values() if cell.cell_type == "markdown")
+RNG = np.random.default_rng(0)
+ACCOUNT = RNG.normal(size=(8, 8))
 ACCOUNT[2, 5] = 9
+A, W = RNG.random((3, 8, 8, 16)), RNG.normal(size=(16, 10))
 SECOND = np.linspace(0, 1, 100)
-FIRST = SECOND + np.random.default_rng(1).normal(0.1, 0.02, 100)
-NAMES = {"account": ACCOUNT, "first": FIRST, "second": SECOND, "np": np, "metrics": metrics}
-GIVEN = {"place": (ACCOUNT,), "paired": (FIRST, SECOND)}
+FIRST = SECOND + RNG.normal(0.1, 0.02, 100)
+NAMES = {"account": ACCOUNT, "A": A, "W": W, "first": FIRST, "second": SECOND, "np": np,
+         "metrics": metrics, "exercises": exercises}  # fmt: skip
+GIVEN = {"place": (ACCOUNT,), "flip": (A, W), "paired": (FIRST, SECOND)}
+ONE, OTHER = metrics.bootstrap(FIRST), metrics.bootstrap(SECOND)
+UNPAIRED = metrics.Interval(ONE.mean - OTHER.mean, ONE.low - OTHER.high, ONE.high - OTHER.low)
+WRONG = {
+    "place": [((2, 5), "place in the map"), ((20, 8), "exchanged"), ((0, 0), "not the middle"),
+              (13, "two numbers")],
+    "shrink": [(1 / 250.25, "share"), (2.0, "not the quotient")],
+    "flip": [
+        (lambda features: features, "stay as they are in 3 of 3"),
+        (lambda features: features + W[:, 0] ** 2, "logits move"),
+        (lambda features: features[:, :4], "become"),
+    ],
+    "energy": [
+        (lambda maps, masks: (maps * masks).sum() / maps.sum(), "one number per map"),
+        (lambda maps, masks: (maps * masks).sum(axis=(1, 2)) / maps.sum(), "over all maps"),
+    ],
+    "paired": [
+        (metrics.bootstrap(SECOND - FIRST), "sign is turned"),
+        (ONE, "not the mean difference"),
+        (UNPAIRED, "width"),
+        (0.1, "interval is asked for"),
+    ],
+    "ranks": [(lambda a, b: np.corrcoef(a, b)[0, 1], "Pearson")],
+    "rgb": [(lambda picture: picture[::-1], "changed places")],
+}  # fmt: skip
 
 
-def cells():
-    notebook = nbformat.read(ROOT / "Assignment4C.ipynb", as_version=4)
-    return {cell["id"]: cell for cell in notebook.cells}
+def test_every_exercise_is_tried_here_and_numbered_in_order():
+    stubs = [name.removesuffix("-answer") for name in CELLS if name.endswith("-answer")]
+    assert sorted(stubs) == sorted(WRONG)
+    headings = [re.search(r"^### Exercise (\d): \w", CELLS[name].source, re.M) for name in stubs]
+    assert [int(found[1]) for found in headings] == list(range(1, len(stubs) + 1))
 
 
-STUBS = [
-    name
-    for name, cell in cells().items()
-    if name.startswith("exercise-") and cell.cell_type == "code"
-]
-
-
-def wrong_answers():
-    one, other = metrics.bootstrap(FIRST), metrics.bootstrap(SECOND)
-    unpaired = metrics.Interval(one.mean - other.mean, one.low - other.high, one.high - other.low)
-    return {
-        "place": [((2, 5), "place in the map"), ((20, 8), "exchanged"), ((0, 0), "not the middle")],
-        "shrink": [(1 / 250.25, "share"), (2.0, "not the quotient")],
-        "energy": [
-            (lambda maps, masks: (maps * masks).sum() / maps.sum(), "one number per map"),
-            (lambda maps, masks: (maps * masks).sum(axis=(1, 2)) / maps.sum(), "over all maps"),
-            (lambda maps, masks: masks.mean(axis=(1, 2)), "of its sum inside"),
-        ],
-        "paired": [
-            (metrics.bootstrap(SECOND - FIRST), "sign is turned"),
-            (metrics.bootstrap(FIRST), "not the mean difference"),
-            (unpaired, "width"),
-        ],
-        "ranks": [
-            (lambda a, b: np.corrcoef(a, b)[0, 1], "Pearson"),
-            (lambda a, b: rankdata(a) @ rankdata(b), "it gives"),
-        ],
-        "rgb": [
-            (lambda picture: picture[::-1], "changed places"),
-            (lambda picture: 255 - picture, "values have changed"),
-            (lambda picture: picture.mean(axis=-1), r"becomes \(2, 3\)"),
-        ],
-    }
-
-
-def test_rgb_may_be_made_in_place():
-    def answer(picture):
-        picture[..., [0, 2]] = picture[..., [2, 0]]
-        return picture
-
-    assert exercises.rgb.check(answer)
-
-
-def test_at_least_five_exercises_and_all_are_tried_here():
-    assert len(STUBS) >= 5
-    assert {name.removeprefix("exercise-") for name in STUBS} == set(wrong_answers())
-
-
-@pytest.mark.parametrize("stub", STUBS)
-def test_a_stub_runs_unanswered_and_its_solution_is_right(stub, capsys):
-    name, source = stub.removeprefix("exercise-"), cells()[stub].source
-    assert source.startswith("answer = ...") and f"exercises.{name}.check(answer" in source
-    exec(source, {**NAMES, "exercises": exercises})
+@pytest.mark.parametrize("name", WRONG)
+def test_a_stub_runs_unanswered_its_solution_is_right_and_wrong_answers_are_told_why(name, capsys):
+    source = CELLS[f"{name}-answer"].source
+    assert source.startswith(f"{name} = ...") and f"exercises.{name}.check({name}" in source
+    exec(source, dict(NAMES))
     assert "Not answered yet" in capsys.readouterr().out
-    solution = cells()[f"solution-{name}"].source
-    assert solution.startswith("<details>") and solution.rstrip().endswith("</details>")
-    (code,) = re.findall(r"```python\n(.*?)```", solution, flags=re.DOTALL)
-    answered = dict(NAMES)
-    exec(code, answered)
-    assert getattr(exercises, name).check(answered["answer"], *GIVEN.get(name, ()))
-
-
-@pytest.mark.parametrize("name", wrong_answers())
-def test_wrong_answers_are_told_what_is_wrong(name, capsys):
-    for answer, message in wrong_answers()[name]:
-        assert not getattr(exercises, name).check(answer, *GIVEN.get(name, ()))
+    solution = CELLS[f"{name}-solution"]
+    assert solution.metadata.tags == ["solution"] and solution.source.startswith("<details>")
+    (code,) = re.findall(r"```python\n(.*?)```", solution.source, flags=re.DOTALL)
+    exec(code, answered := dict(NAMES))
+    judge = getattr(exercises, name)
+    assert judge.check(answered[name], *GIVEN.get(name, ()))
+    for answer, message in WRONG[name]:
+        capsys.readouterr()
+        assert not judge.check(answer, *GIVEN.get(name, ()))
         assert re.search(message, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("depth, pixels", [(20, 31), (11, 17)])
+def test_a_place_sees_the_window_that_the_text_says(depth, pixels):
+    network, x = resnet_v2(depth), tf.Variable(255 * RNG.random((1, 32, 32, 3)))
+    with tf.GradientTape() as tape:
+        place = keras.Model(network.input, network.get_layer("features").output)(x)[0, 4, 4]
+    seen = np.flatnonzero(np.any(tape.gradient(place, x)[0], axis=(1, 2)))
+    assert (seen[0], seen[-1]) == (16 - pixels // 2, 16 + pixels // 2)  # around pixel 4 * 4
+    assert f"{pixels} × {pixels}" in PROSE  # noqa: RUF001
+
+
+def table(name):
+    """What a cell's table shows, {row: numbers}; of rows with one name the last."""
+    html = CELLS[name].outputs[-1].data["text/html"]
+    rows = [(re.findall("<th.*?>(.*?)</th>", row), re.findall("<td>(.*?)</td>", row))
+            for row in re.findall("<tr.*?</tr>", html, re.DOTALL)]  # fmt: skip
+    return {
+        names[-1]: [float(x) for cell in cells for x in re.findall(r"-?\d+\.?\d*", cell)]
+        for names, cells in rows if cells
+    }  # fmt: skip
+
+
+def printed(name):
+    text = "".join(output.get("text", "") for output in CELLS[name].outputs)
+    return [float(number) for number in re.findall(r"-?\d+\.?\d*", text)]
+
+
+def test_what_the_sentences_say_of_the_boxes_and_the_recorded_predictions_is_so():
+    pictures = via.read_via(ROOT / "images/annotations/via_export_csv.csv")
+    masks = agreement.masks(pictures, (32, 32))
+    assert f"the boxes cover {masks.mean():.0%} of the pictures" in PROSE
+    assert masks[:, 15:17, 15:17].all()  # "Every box holds the middle"
+    gaps = []
+    for name in ("course", "modern"):
+        run = runs.open_run(RECORDED / name)
+        gaps.append(np.mean(run.test_probabilities().max(axis=1) - run.test_correct()))
+    course, modern = gaps
+    assert f"`course` is too sure, by {course:.3f}, as" in PROSE
+    assert f"`modern` is too modest, by {-modern:.3f}: its" in PROSE
+
+
+def test_what_the_sentences_say_of_the_stored_tables_is_so():
+    account, boxes, minus = table("exact-said"), table("boxes"), table("boxes-minus")
+    mosaic, moved, cascade = table("mosaic-own"), table("mosaic-neighbor"), table("cascade")
+    p, left_over = printed("softmax-figure")
+    relatives, gains, middle = table("relatives-said"), table("hide-said"), table("cascade-middle")
+    turned = table("turned")
+    draws = cascade["logits"][0:9:3]
+    eigen, gain = minus["eigencam - gradcam"], gains["map against center out"]
+    original = printed("original-maps")
+    for sentence in (
+        f"The places add up to {account['logit, less the bias'][0]:.1f} on average.",
+        f"take away {-account['places against it'][0]:.1f}.",
+        f"At a probability of {p:.2f}, only {left_over:.0f}% of the gradient is left.",
+        f"these differ by {turned['map of the class'][0]:.0f}%.",
+        f"the difference change by {turned['map of the class rather than its rival'][1]:.0f}%.",
+        f"{relatives['gradcam'][4]:.0f} of Grad-CAM's {sum(relatives['gradcam'][3:]):.0f} maps",
+        f"the uniform map wins, with {boxes['uniform'][6]:.2f}.",
+        f"does Grad-CAM beat the Gaussian, by {minus['gradcam'][3]:.2f}.",
+        f"in the box: {boxes['eigencam'][3]:.2f} against {boxes['gradcam'][3]:.2f}.",
+        f"Only IoU changes for certain, by {table('offset')['moved to its place'][6]:.3f}.",
+        f"in {mosaic['gradcam'][0]:.0%} of the mosaics, Eigen-CAM in {mosaic['eigencam'][0]:.0%}, "
+        f"and chance in {mosaic['chance'][0]:.0%}.",
+        f"beats chance in all three scores, in IoU by {mosaic['gradcam - chance'][6]:.3f}.",
+        f"points there in {moved['asked for it'][0]:.0%} of the mosaics; when not asked, in "
+        f"{moved['not asked for it'][0]:.0%}.",
+        f"falls from 1 to {np.mean(draws):.2f}, the mean of three draws.",
+        f"the level of other pictures, {table('levels')['other pictures'][0]}?",
+        f"with a Gaussian is {middle['trained'][0]:.2f}, that of randomized maps "
+        f"{middle['randomized'][0]:.2f}.",
+        f"in insertion it loses by {-gain[3]:.2f}.",
+        f"The original recognized {original[0]:.0f}% of the pictures",
+        f"the same network recognizes {original[1]:.0f}%.",
+        f"sees nothing, with {boxes['gradcam'][0]} against {boxes['Gaussian'][0]:.0f}.",
+        f"asked for in {mosaic['gradcam'][0]:.0%}. Chance finds it in {mosaic['chance'][0]:.0%}, "
+        f"Eigen-CAM in {mosaic['eigencam'][0]:.0%}.",
+        f"of its maps falls from 1 to {np.mean(draws):.2f}, on 34 pictures.",
+    ):
+        assert sentence in PROSE
+    assert minus["gradcam"][2] < 0 < minus["gradcam"][4] and minus["gradcam"][8] < 0
+    assert eigen[4] > 0 and eigen[1] < 0 < eigen[2] and eigen[7] < 0 < eigen[8]  # ties in two
+    assert all(mosaic["gradcam - chance"][i] > 0 for i in (1, 4, 7))
+    assert all(gains[f"{order} against random"][i] > 0 for order in ("map", "center out")
+               for i in (1, 4))  # fmt: skip
+    assert gain[1] < 0 < gain[2] and gain[5] < 0  # ties in deletion, loses in insertion
