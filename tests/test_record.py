@@ -1,4 +1,3 @@
-import csv
 import dataclasses
 import json
 import re
@@ -6,9 +5,10 @@ import shutil
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from helpers.files import ROOT
+from helpers.files import RECORDED
 from helpers.training import data, runs
 from helpers.training.recipes import COURSE, MODERN, RECIPES, plan
 from tools import record
@@ -120,102 +120,71 @@ def variants(run, tmp_path, accuracies):
     return [tmp_path / str(seed) for seed in range(len(accuracies))]
 
 
+def changed(folder, **changes):
+    """Change a run's run.json, and its recipe by what is named `recipe`."""
+    info = json.loads((folder / "run.json").read_text())
+    recipe = info["recipe"] | changes.pop("recipe", {})
+    (folder / "run.json").write_text(json.dumps({**info, **changes, "recipe": recipe}))
+    return folder
+
+
 def test_the_median_is_kept_and_every_run_noted(run, tmp_path):
     folders, saved = variants(run, tmp_path, [0.9, 0.7, 0.8]), tmp_path / "saved"
     saved.mkdir()
-    home = record.record(folders[:2], saved)
-    record.record(folders, saved)
-    assert home == saved / "quick"
-    assert runs.open_run(home).info["seed"] == 2
-    assert len(list(home.glob("*.keras"))) == 1
-    kept, whole = runs.open_run(home), runs.open_run(folders[2])
+    record.record(folders[:2], saved)
+    assert record.record(folders, saved) == saved / "quick"
+    kept, whole = runs.open_run(saved / "quick"), runs.open_run(folders[2])
+    assert kept.info["seed"] == 2 and len(list(kept.folder.glob("*.keras"))) == 1
     assert kept.checkpoint().stat().st_size < 0.9 * whole.checkpoint().stat().st_size
     for ours, theirs in zip(
         kept.network().get_weights(), whole.network().get_weights(), strict=True
     ):
         assert np.array_equal(ours, theirs)
-    with open(saved / "runs.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    noted = [(row["seed"], row["val_acc"]) for row in rows]
-    assert noted == [("0", "0.9"), ("1", "0.7"), ("2", "0.8")]
+    noted = pd.read_csv(saved / "runs.csv")
+    assert list(noted["seed"]) == [0, 1, 2] and list(noted["val_acc"]) == [0.9, 0.7, 0.8]
 
 
-def test_a_repeated_run_replaces_its_row(run, tmp_path):
+def test_a_repeated_run_replaces_its_row_and_leaves_the_others(run, tmp_path):
     (folder,), saved = variants(run, tmp_path, [0.9]), tmp_path / "saved"
     saved.mkdir()
+    others = (RECORDED / "runs.csv").read_text().replace(",CIFAR-10", f",{run.info['data']}")
+    (saved / "runs.csv").write_text(others)
     for device in ("CPU, 2 cores", "GPU"):
-        info = json.loads((folder / "run.json").read_text())
-        info["environment"]["device"] = device
-        (folder / "run.json").write_text(json.dumps(info))
+        changed(folder, environment=run.info["environment"] | {"device": device})
         record.record([folder], saved)
-    (row,) = csv.DictReader((saved / "runs.csv").read_text().splitlines())
-    assert row["device"] == "GPU"
+    rows = (saved / "runs.csv").read_text().splitlines()
+    (row,) = (line for line in rows if line.startswith("quick"))
+    rows.remove(row)
+    assert ",GPU," in row and rows == others.splitlines()
 
 
-@pytest.mark.parametrize("length", [1, 2])  # a schedule of another length; an unfinished run
-def test_of_others_than_complete_runs_only_the_row_is_kept(run, tmp_path, monkeypatch, length):
+def test_of_another_length_only_the_row_is_kept(run, tmp_path, monkeypatch):
     (folder,), saved = variants(run, tmp_path, [0.9]), tmp_path / "saved"
     saved.mkdir()
     monkeypatch.setitem(RECIPES, "quick", RECIPES["quick"].with_epochs(2))
-    info = json.loads((folder / "run.json").read_text())
-    info["recipe"]["epochs"] = length
-    (folder / "run.json").write_text(json.dumps({**info, "complete": length == 1}))
     assert record.record([folder], saved) == saved
     assert [path.name for path in saved.iterdir()] == ["runs.csv"]
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    "changes, message",
     [
-        ({"data": "copy.npz"}, "runs.csv holds runs on synth.* is on copy.npz|These runs differ"),
-        ({"recipe": {"shift": 0.3, "l2": 0}}, r"same name with other settings \(l2, shift\)"),
+        ({"complete": False, "recipe": {"epochs": 99}}, "is not finished and scored"),
+        ({"scores": {}}, "is not finished and scored"),
+        ({"data": "copy.npz"}, "others are on"),
+        ({"recipe": {"shift": 0.3, "l2": 0}}, "differ in shift, l2"),
     ],
 )
-@pytest.mark.parametrize("first", [0, 1])  # the run that does not fit comes first or second
-def test_runs_that_cannot_stand_in_one_table_are_refused(run, tmp_path, change, message, first):
+@pytest.mark.parametrize("together", [True, False])
+def test_runs_that_cannot_stand_in_one_table_are_refused(run, tmp_path, changes, message, together):
     folders, saved = variants(run, tmp_path, [0.9, 0.7]), tmp_path / "saved"
     saved.mkdir()
     record.record(folders[:1], saved)
-    before = (saved / "runs.csv").read_text()
-    info = json.loads((folders[1] / "run.json").read_text())
-    info |= {**change, "recipe": info["recipe"] | change.get("recipe", {})}
-    (folders[1] / "run.json").write_text(json.dumps(info))
+    before = {path: path.read_bytes() for path in saved.rglob("*.*")}
+    changed(folders[1], **changes)
     with pytest.raises(ValueError, match=message):
-        record.record(folders[1:] if first else folders, saved)
-    assert (saved / "runs.csv").read_text() == before
-
-
-def test_the_readme_tells_what_is_recorded():
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    parts = record.readme_parts()
-    assert all(part in page for part in parts.values())
-    assert record.with_results(page) == page
-    for name in parts:
-        assert page.count(f"<!-- {name} -->") == page.count(f"<!-- end of {name} -->") == 1
-        for mark in (f"<!-- {name} -->", f"<!-- end of {name} -->"):
-            with pytest.raises(ValueError, match=f"The README has no <!-- {name} -->"):
-                record.with_results(page.replace(mark, ""))
-
-
-def test_runs_that_cannot_be_recorded_are_refused(run, tmp_path):
-    folders, saved = variants(run, tmp_path, [0.9, 0.7]), tmp_path / "saved"
-    saved.mkdir()
-    longer = json.loads((folders[1] / "run.json").read_text())
-    longer["recipe"]["epochs"] = 99
-    other = {**longer, "recipe": {**longer["recipe"], "epochs": 1, "shift": 0.3}}
-    unscored = {key: value for key, value in longer.items() if key != "scores"}
-    for info, message in (
-        (longer, "These runs differ, "),
-        (other, "differ in their settings"),
-        (unscored, "was not scored"),
-    ):
-        (folders[1] / "run.json").write_text(json.dumps(info))
-        with pytest.raises(ValueError, match=message):
-            record.record(folders, saved)
-    (folders[0] / runs.PREDICTIONS).unlink()
-    with pytest.raises(ValueError, match="was not scored"):
-        record.record(folders[:1], saved)
-    assert not list(saved.iterdir())
+        record.record(folders if together else folders[1:], saved)
+    assert {path: path.read_bytes() for path in saved.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,19 @@
-import csv
-import math
+"""What is told of the recorded runs: tables on made-up rows, and every number of the pages."""
 
+import json
+import math
+import re
+import shutil
+
+import nbformat
 import numpy as np
+import pandas as pd
 import pytest
+import scipy
 
 from helpers.files import RECORDED, ROOT
 from helpers.training import report
-from helpers.training.runs import open_run
+from tools import record
 
 ROW = {
     "recipe": "modern", "epochs": 50, "of": 50, "seed": 0, "epoch": 50, "val_acc": 0.92,
@@ -17,112 +24,161 @@ ROW = {
 
 @pytest.fixture
 def table(tmp_path):
-    """The table of some rows, each given by what differs from ROW."""
-    (tmp_path / "assignment").mkdir()
-    log = (RECORDED / "assignment/training_log.csv").read_text()
-    (tmp_path / "assignment/training_log.csv").write_text(log)
+    """The table of some rows of runs.csv, each given by what differs from ROW."""
+    shutil.copytree(RECORDED / "assignment", tmp_path / "assignment")
 
-    def lines(*changes):
-        with open(tmp_path / "runs.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, ROW)
-            writer.writeheader()
-            writer.writerows({**ROW, **change} for change in changes)
-        return report.table(tmp_path).splitlines()[2:]
+    def rows(*changes):
+        pd.DataFrame([ROW | change for change in changes]).to_csv(tmp_path / "runs.csv")
+        return report.table(tmp_path)
 
-    return lines
+    return rows
 
 
-def test_the_assignments_log(table):
-    (line,) = table()
-    told = "best 88.08% (epoch 50), last 88.08%, mean of the last 10 86.49% (sd 0.75)"
-    assert line.startswith("| the assignment |") and told in line
-
-
-def test_seeds_share_a_row_with_their_spread(table):
+def test_runs_of_one_recipe_and_length_share_a_row(table, tmp_path):
     accuracies = (0.90, 0.91, 0.95)
-    _, line = table(*({"seed": i, "test_acc": a} for i, a in enumerate(accuracies)))
-    assert "| 0, 1, 2 |" in line and "| 1.0 |" in line
-    deviation = 100 * math.sqrt(0.92 * 0.08 / 10_000)
-    assert f"| 92.00% ± {deviation:.2f}, sd {100 * np.std(accuracies, ddof=1):.2f} |" in line
-    assert f"| 92.00% ± {100 * math.sqrt(0.92 * 0.08 / 5_000):.2f}, sd 0.00 |" in line
+    seeds = [
+        {"seed": i, "test_acc": a, "val_acc": a - 0.1, "seconds": s}
+        for i, (a, s) in enumerate(zip(accuracies, (60, 120, 900)))
+    ]
+    found = table(*seeds, {"epochs": 5, "of": 5}, {"recipe": "course"}, {"recipe": "reproduction"})
+    assert list(found["recipe"]) == ["assignment", "reproduction", "modern", "course", "modern"]
+    assert list(found["epochs"]) == [50, 50, 5, 50, 50]
+    last = "nothing: the last"
+    assert list(found["chosen on"]) == ["test", "test", last, "validation", last]
+    row = found.iloc[-1]
+    assert (row["runs"], row["test %"], row["validation %"], row["minutes"]) == (3, 92, 82, 2)
+    assert row["sd"] == round(100 * np.std(accuracies, ddof=1), 2)
+    assert row["±"] == round(100 * report.standard_error(accuracies), 2)
+    assert np.isnan(found["sd"][0]) and found["test %"][0] == 88.08 and found["minutes"][0] == 29
 
 
-def test_lengths_unfinished_runs_and_other_pictures_have_rows_of_their_own(table):
-    _, five, cut, whole, copy = table(
-        {"of": 5, "epochs": 5}, {"seed": 0}, {"seed": 1, "epochs": 42}, {"data": "copy.npz"}
-    )
-    assert "| 5 |" in five and "| 42 of 50 | 1 |" in cut and "| 50 | 0 |" in whole
-    assert "all of copy.npz" in copy and "copy.npz" not in cut
-    assert "| 45,000; 5,000 others validate |" in whole
+def test_a_second_run_of_the_reproduction_counts(table):
+    rows = ({"recipe": "reproduction", "seed": i, "test_acc": 0.86 + i / 50} for i in (0, 1))
+    assert table(*rows)["test %"][1] == 87
 
 
-def test_a_recipe_whose_epoch_is_chosen_is_told_so(table):
-    _, line = table({"recipe": "course"})
-    assert "| 45,000; 5,000 others choose |" in line
+def test_a_recipe_with_a_name_of_its_own_stands_in_the_table(table, tmp_path):
+    assert list(table({"recipe": "mine"})["recipe"]) == ["assignment", "mine"]
+    (tmp_path / "mine").mkdir()
+    recipe = {"name": "mine", "hold_out": False}
+    (tmp_path / "mine/run.json").write_text(json.dumps({"recipe": recipe}))
+    assert report.table(tmp_path)["chosen on"][1] == "test"
 
 
-@pytest.mark.parametrize(
-    "gained, told", [(0.004, "0.40 points above"), (-0.02, "2.00 points below")]
-)
-def test_whether_the_reproduction_stands(table, tmp_path, gained, told):
-    table()
-    rows = list(csv.DictReader((tmp_path / "assignment/training_log.csv").open(newline="")))
-    (tmp_path / "course").symlink_to(RECORDED / "course")
-    (tmp_path / "reproduction").mkdir()
-    with open(tmp_path / "reproduction/training_log.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({**row, "val_acc": float(row["val_acc"]) + gained})
-    found = report.reproduction(tmp_path)
-    assert told in found and f"last {0.8808 + gained:.2%}" in found
-    assert ("reproduction stands." in found) == (abs(gained) < 0.007)
-    assert "1.59 points above that mean there and 1.59 here" in found
-    # Two means of ten whose single values deviate by 0.75.
-    assert f"than the {2 * math.sqrt(2 * 0.75**2 / 10):.1f} (two standard errors)" in found
-    assert f"{open_run(RECORDED / 'course').info['scores']['test_acc']:.2%} ± " in found
+def test_the_standard_error_is_how_far_the_mean_moves():
+    rng = np.random.default_rng(0)
+
+    def accuracies(networks):  # of easy and of hard pictures, drawn anew each time
+        chance = rng.beta(0.5, 0.05, 2000)
+        return (rng.random((networks, 2000)) < chance).mean(axis=1)
+
+    for networks in (1, 3):
+        found = [accuracies(networks) for _ in range(4000)]
+        moves = np.std([np.mean(each) for each in found])
+        told = math.sqrt(np.mean([report.standard_error(each, 2000) ** 2 for each in found]))
+        assert told == pytest.approx(moves, rel=0.04)
 
 
-def test_the_headline_needs_a_run_of_modern_over_50_epochs(table, tmp_path):
-    table({"of": 8, "epochs": 8}, {"epochs": 42})
-    with pytest.raises(ValueError, match="no run of modern over 50 epochs"):
-        report.headline(tmp_path)
+def test_the_rows_of_a_log_to_read_first():
+    log = pd.DataFrame({"epoch": range(1, 26), "val_acc": [0.1] * 6 + [0.5] + [0.3] * 18})
+    assert list(report.excerpt(log)["epoch"]) == [1, 2, 3, 7, 10, 20, 25]
 
 
-def test_the_headline_tells_of_complete_shorter_schedules(table, tmp_path):
-    eight = {"of": 8, "epochs": 8}
-    table({}, {"epochs": 5}, {**eight, "test_acc": 0.88}, {**eight, "seed": 1, "test_acc": 0.9})
-    for name in ("course", "modern"):
-        (tmp_path / name).symlink_to(RECORDED / name)
-    told = report.headline(tmp_path)
-    assert "**90.00%** (one seed;" in told
-    assert told.endswith(" schedules reach 89.00% in 8 epochs (`modern`, mean of 2 seeds).")
-
-
-def test_modern_is_compared_with_course_on_the_same_pictures():
-    labels, right = np.arange(10).repeat(1000), {}
-    for name in ("course", "modern"):
-        with np.load(RECORDED / name / "test_predictions.npz") as kept:
-            right[name] = kept[kept.files[0]].argmax(axis=1) == labels
-    gained, lost = right["modern"] > right["course"], right["modern"] < right["course"]
-    told = report.compared()
-    assert f"{gained.sum()} are right only with `modern` and {lost.sum()} only" in told
-    assert told in report.headline()
-
-
-def test_the_hours_told_in_the_readme_hold_those_of_the_recorded_runs():
-    assert "| forty minutes to six hours |" in (ROOT / "README.md").read_text(encoding="utf-8")
-    hours = [row["seconds"] / 3600 for row in report.recorded_runs() if row["epochs"] == 50]
-    assert min(hours) >= 2 / 3 and max(hours) <= 6
+def test_where_the_stored_networks_come_from():
+    found = report.provenance().set_index("recipe")
+    for path in RECORDED.glob("*/run.json"):
+        info = json.loads(path.read_text())
+        row = found.loc[path.parent.name]
+        assert row["seed"] == info["seed"] and row["keras"] == info["environment"]["keras"]
 
 
 def test_mcnemar_is_the_binomial_test_of_the_differing_pictures():
     first, second = np.array([1, 1, 1, 1, 0, 0, 1]), np.array([1, 0, 1, 1, 1, 1, 1])
-    found = report.mcnemar(first, second)
-    assert (found.only_first, found.only_second) == (1, 2)
-    assert found.p_value == pytest.approx(1.0)  # 1 or 2 of 3, both sides
-    found = report.mcnemar(np.zeros(6), np.ones(6))
-    assert found.p_value == pytest.approx(2 * 0.5**6)
-    assert report.mcnemar(first, first).p_value == 1
-    with pytest.raises(ValueError, match="same pictures"):
-        report.mcnemar(first, first[:3])
+    assert report.mcnemar(first, second) == (1, 2, pytest.approx(1))  # 1 or 2 of 3, both sides
+    assert report.mcnemar(np.zeros(6), np.ones(6)) == (0, 6, pytest.approx(2 * 0.5**6))
+    assert report.mcnemar(first, first) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("name", record.PAGES)
+def test_the_tables_of_the_pages_are_those_of_the_recorded_runs(name):
+    page = (ROOT / name).read_text(encoding="utf-8")
+    assert record.with_tables(page) == page
+    assert record.with_tables(page.replace(" 88.08 |", " 88.18 |")) == page
+
+
+def computed():
+    """What the sentences may say, from saved_models/ and nothing else: {name: number}."""
+    logs = {p.parent.name: pd.read_csv(p) for p in RECORDED.glob("*/training_log.csv")}
+    runs = pd.read_csv(RECORDED / "runs.csv")
+    test = 100 * runs.groupby(["recipe", "of"])["test_acc"].mean()
+    right = {}
+    for name in ("course", "modern"):
+        with np.load(RECORDED / name / "test_predictions.npz") as file:
+            right[name] = file["probabilities"].argmax(axis=1) == np.arange(10).repeat(1000)
+    gained, lost = (
+        np.sum(right["modern"] > right["course"]),
+        np.sum(right["modern"] < right["course"]),
+    )
+    values = {
+        "gained": gained, "lost": lost, "p": scipy.stats.binomtest(lost, gained + lost).pvalue,
+        "modern": test["modern", 50], "errors": 100 - test["modern", 50],
+    }  # fmt: skip
+    for name in ("assignment", "reproduction"):
+        accuracy = 100 * logs[name]["val_acc"]
+        last, best = accuracy[-10:], accuracy.max()
+        slope = np.polyfit(range(10), last, 1)[0]
+        trend = slope * (accuracy.argmax() - last.index.to_numpy().mean())
+        values |= {
+            f"{name} best": best, f"{name} errors": 100 - best, f"{name} mean": last.mean(),
+            f"{name} sd": last.std(), f"{name} above": best - last.mean(),
+            f"{name} slope": slope, f"{name} trend": trend,
+        }  # fmt: skip
+    values["apart"] = values["assignment mean"] - values["reproduction mean"]
+    return values
+
+
+# A number in a sentence, and what it must be: a name of `computed`, or what was measured elsewhere.
+SAID = {
+    "README.md": [
+        (r"left: ([\d.]+)% of the test pictures in its best epoch of 50", "assignment best"),
+        (r"and reaches ([\d.]+)%: ([\d.]+)% errors instead of ([\d.]+)%",
+         "modern", "errors", "assignment errors"),
+        (r"(\d+) are right only with `modern` and (\d+) only with `course`", "gained", "lost"),
+        (r"exact test, p = ([\de-]+)\)", "p"),
+        (r"the assignment has ([\d.]+)% on average, `reproduction` ([\d.]+)%\.",
+         "assignment mean", "reproduction mean"),
+        (r"an sd of ([\d.]+) points there and ([\d.]+) here", "assignment sd", "reproduction sd"),
+        (r"lies ([\d.]+) points above that mean: ([\d.]+) of them are trend, as the accuracy still "
+         r"rose by ([\d.]+) points", "assignment above", "assignment trend", "assignment slope"),
+        (r"best lies ([\d.]+) points above its own", "reproduction above"),
+        (r"had ([\d.]+)% of CIFAR-10's test pictures right, and ([\d.]+)% of the copy's",
+         86.02, 84.94),  # not kept
+    ],
+}  # fmt: skip
+
+
+def sentences(name):
+    """The prose of a page, on one line: no tables, no code, no formulas."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    if name.endswith(".ipynb"):
+        cells = nbformat.reads(text, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    text = re.sub(r"(?ms)```.*?```|^\|.*?$|\$\$?.+?\$\$?", "", text)
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_every_number_in_a_sentence_is_the_recorded_one(name):
+    text, values = sentences(name), computed()
+    for pattern, *expected in SAID[name]:
+        found = re.findall(pattern, text)
+        assert len(found) == 1, pattern
+        numbers = found[0] if len(expected) > 1 else found
+        for number, value in zip(numbers, expected, strict=True):
+            value = values.get(value, value)
+            rounded = (
+                f"{value:.0e}" if "e" in number else f"{value:.{len(number.partition('.')[2])}f}"
+            )
+            assert number == rounded, pattern
+        text = re.sub(pattern, "", text)
+    assert not re.findall(r"[^.]*\d%|[^.]*\d points", text)  # shares and differences nobody checks

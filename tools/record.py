@@ -1,21 +1,24 @@
 """Train a recipe, record it, and tell of it: python -m tools.record {train,record,readme}"""
 
 import argparse
-import csv
 import json
+import re
 import shutil
 import sys
 import zipfile
 from pathlib import Path
 
+import pandas as pd
+
 from helpers.files import RECORDED, ROOT, replacing, write_text
 from helpers.training import data, devices, report, runs, trainer
 from helpers.training.recipes import RECIPES, plan
 
-COLUMNS = (
+COLUMNS = [
     "recipe", "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds",
     "precision", "device", "backend", "data",
-)  # fmt: skip
+]  # fmt: skip
+PAGES = ("README.md", "saved_models/README.md")
 
 
 def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=None):
@@ -37,46 +40,33 @@ def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=No
 
 
 def record(folders: list[Path], saved: Path = RECORDED) -> Path:
-    """Note scored runs of one kind in saved_models/runs.csv, and keep the median one's files.
+    """Note finished runs of one kind in saved_models/runs.csv, and keep the median one's files.
 
     Median by validation accuracy, the lower one of an even number. It replaces what was kept of the
-    recipe; of unfinished runs, and of schedules of another length, only the row is kept.
+    recipe; of a recipe laid over another number of epochs than its own, only the rows are kept.
 
     Returns:
-        The folder with the median run's log, run.json, predictions and checkpoint.
+        The folder with the median run's log, run.json, predictions and checkpoint; or `saved`.
 
     Raises:
-        ValueError: a run that was not scored; runs of different recipes or lengths; other data, or
-            other settings under the same name, than what is recorded already.
+        ValueError: a run that is unfinished or was not scored; runs of different recipes or
+            lengths; other data, or other settings under the same name, than what is recorded.
     """
-    scored = [runs.open_run(folder) for folder in folders]
-    for run in scored:
-        told = (run.folder / runs.PREDICTIONS).is_file() and run.info.get("scores", {})
-        if not told or told["epoch"] != run.chosen["epoch"]:
-            raise ValueError(f"{run.folder} was not scored after its last epoch: train it again.")
-    rows = [_row(run) for run in scored]
-    kinds = {tuple(row[key] for key in ("recipe", "of", "epochs", "data")) for row in rows}
-    if len(kinds) > 1:
-        raise ValueError(f"These runs differ, {sorted(kinds)}: record each kind by itself.")
-    table = saved / "runs.csv"
-    known = list(csv.DictReader(table.read_text().splitlines())) if table.is_file() else []
-    ((name, *_),) = kinds
-    home = saved / name
-    for run in scored:
-        _check_comparable(known, home, run)
-    if any(run.info["recipe"] != scored[0].info["recipe"] for run in scored):
-        raise ValueError("These runs of one name differ in their settings: name them differently.")
-
-    rows = {_key(row): row for row in [*known, *rows]}
-    with replacing(table) as path, open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows[key] for key in sorted(rows))
-    if name in RECIPES and len(scored[0].log) != RECIPES[name].epochs:
+    finished = sorted(map(runs.open_run, folders), key=lambda run: run.chosen["val_acc"])
+    median = finished[(len(finished) - 1) // 2]
+    name, length = (median.info["recipe"][key] for key in ("name", "epochs"))
+    home, table = saved / name, saved / "runs.csv"
+    known = [pd.read_csv(table)] if table.is_file() else []
+    for run in finished:
+        _check(run, median, home, {source for rows in known for source in rows["data"]})
+    rows = pd.concat([*known, pd.DataFrame([_row(run) for run in finished])])
+    # A run that was repeated replaces its row: one seed counts once.
+    rows = rows.drop_duplicates(["recipe", "of", "seed"], keep="last")
+    with replacing(table) as path:
+        rows.sort_values(["recipe", "of", "seed"]).to_csv(path, index=False, lineterminator="\n")
+    if name in RECIPES and length != RECIPES[name].epochs:
         return saved
 
-    scored.sort(key=lambda run: run.chosen["val_acc"])
-    median = scored[(len(scored) - 1) // 2]
     home.mkdir(parents=True, exist_ok=True)
     network = home / median.checkpoint().name
     with replacing(network) as path:
@@ -98,68 +88,54 @@ def _compress(network, path):
             smaller.writestr(part, whole.read(part), zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
-def _check_comparable(known, home, run):
-    """Raise ValueError if a run cannot stand in one table with what is recorded."""
-    others = {row["data"] for row in known} - {run.info["data"]}
-    if others:
+def _check(run, first, home, sources):
+    """Raise ValueError if a run cannot stand beside `first` and what is recorded already."""
+    scores = (run.folder / runs.PREDICTIONS).is_file() and run.info.get("scores", {})
+    if not run.info["complete"] or not scores or scores["epoch"] != run.chosen["epoch"]:
+        raise ValueError(f"{run.folder} is not finished and scored: train it to its last epoch.")
+    for source in {*sources, first.info["data"]} - {run.info["data"]}:
         raise ValueError(
-            f"runs.csv holds runs on {', '.join(others)}, and {run.folder} is on "
-            f"{run.info['data']}: train it on the same pictures, or take those rows out first."
+            f"{run.folder} is on {run.info['data']}, others are on {source}: train it on the same "
+            "pictures, or take the others out of runs.csv first."
         )
-    if (home / "run.json").is_file():
-        settings = [
-            {key: value for key, value in each.info["recipe"].items() if key != "epochs"}
-            for each in (runs.open_run(home), run)
-        ]
-        differing = sorted(key for key in settings[1] if settings[0].get(key) != settings[1][key])
+    others = {first.folder: first.info["recipe"]}
+    if (home / "run.json").is_file():  # its schedule may be laid over another number of epochs
+        kept, epochs = runs.open_run(home).info["recipe"], run.info["recipe"]["epochs"]
+        others[home] = {**run.info["recipe"], **kept, "epochs": epochs}
+    for folder, other in others.items():
+        differing = [key for key, value in run.info["recipe"].items() if other[key] != value]
         if differing:
             raise ValueError(
-                f"{home} holds a recipe of the same name with other settings "
-                f"({', '.join(differing)}): name this one differently, or remove the old runs."
+                f"{run.folder} and {folder} differ in {', '.join(differing)}: record one kind of "
+                "runs at a time, and name a recipe with other settings differently."
             )
 
 
 def _row(run):
-    info = run.info
     known = {
-        **info, **info["environment"], **info["scores"], "recipe": info["recipe"]["name"],
-        "of": info["recipe"]["epochs"], "epochs": len(run.log), "val_acc": run.chosen["val_acc"],
+        **run.info, **run.info["environment"], **run.info["scores"],
+        "recipe": run.info["recipe"]["name"], "of": run.info["recipe"]["epochs"],
+        "epochs": len(run.log), "val_acc": run.chosen["val_acc"],
     }  # fmt: skip
     return {key: round(known[key], 4) if "acc" in key else known[key] for key in COLUMNS}
 
 
-def _key(row):
-    # A run that went on or was repeated replaces its row: one seed counts once.
-    return row["recipe"], int(row["of"]), int(row["seed"]), row["data"]
-
-
-def with_results(page: str, saved: Path = RECORDED) -> str:
-    """The README with what depends on recorded runs written anew, between its markers.
-
-    Raises ValueError where a marker is missing.
-    """
-    for name, content in readme_parts(saved).items():
-        before, begin, rest = page.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- end of {name} -->")
-        if not begin or not end:
-            raise ValueError(f"The README has no <!-- {name} --> with its <!-- end of {name} -->.")
-        page = f"{before}{begin}{content}\n{end}{after}"
+def with_tables(page: str, saved: Path = RECORDED) -> str:
+    """A page with its tables of recorded runs computed anew, each between its two markers."""
+    every = report.table(saved)
+    means = (every["chosen on"] != "test") & (every["runs"] > 1)
+    first = every[means | (every["recipe"] == "assignment")]
+    tables = {
+        "results": first[["recipe", "epochs", "test %", "±", "sd", "minutes"]],
+        "table": every,
+        "provenance": report.provenance(saved),
+    }
+    for name, table in tables.items():
+        blanks = table.astype(object).where(table.notna(), None)
+        text = blanks.to_markdown(index=False, floatfmt=".2f", missingval="")
+        marks = f"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
+        page = re.sub(marks, rf"\1{text}\n\2", page, flags=re.DOTALL)
     return page
-
-
-def readme_parts(saved: Path = RECORDED) -> dict[str, str]:
-    """{marker: text} of the README's parts that are computed."""
-    logged = runs.open_run(saved / "reproduction")  # what compares with the assignment's log
-    return {
-        "headline": report.headline(saved),
-        "table": report.table(saved) + "\n\n" + "\n".join(
-            f"* {report.details(runs.open_run(path.parent))}"
-            for path in sorted(saved.glob("*/run.json"))
-        ),
-        "reproduction": report.reproduction(saved),
-        "log": f"`reproduction`, {logged.info['data']}:\n\n```\n"
-        + "\n".join(logged.lines()) + "\n```",
-    }  # fmt: skip
 
 
 def main() -> None:
@@ -172,9 +148,9 @@ def main() -> None:
     command.add_argument("--source", default="cifar10", help="cifar10, or the path of an .npz")
     command.add_argument("--precision", choices=devices.PRECISIONS, help="default: the fastest")
     command.add_argument("--folder", help="the run's folder")
-    command = commands.add_parser("record", help="store the median of scored runs in saved_models/")
+    command = commands.add_parser("record", help="store the median of finished runs")
     command.add_argument("folders", nargs="+", type=Path)
-    commands.add_parser("readme", help="write what depends on recorded runs into the README")
+    commands.add_parser("readme", help=f"compute the tables in {' and '.join(PAGES)} anew")
     arguments = vars(parser.parse_args())
     command = arguments.pop("command")
     try:
@@ -183,8 +159,8 @@ def main() -> None:
         elif command == "record":
             print(f"Recorded in {record(**arguments)}")
         else:
-            page = ROOT / "README.md"
-            write_text(page, with_results(page.read_text(encoding="utf-8")))
+            for page in map(ROOT.joinpath, PAGES):
+                write_text(page, with_tables(page.read_text(encoding="utf-8")))
     except (ValueError, OSError, MemoryError) as error:
         sys.exit(str(error))
 

@@ -1,195 +1,88 @@
-"""What the recorded runs come to, as text, for Assignment4B and the README."""
+"""What the recorded runs come to: tables for Assignment4B and the README, and a paired test."""
 
-import csv
-import itertools
-from dataclasses import dataclass
-from operator import itemgetter
+import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import scipy  # scipy.stats is loaded where it is used: a second
 
 from helpers.files import RECORDED
 from helpers.training.recipes import RECIPES
-from helpers.training.runs import Run, open_run, read_log
-
-TEST, VALIDATION = 10_000, 5_000  # pictures
-LAST = 10  # epochs whose mean stands beside a best one that the test pictures chose
-NUMBERS = (
-    "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds"
-)  # fmt: skip
+from helpers.training.runs import read_log
 
 
-def recorded_runs(saved: Path = RECORDED) -> list[dict]:
-    """The rows of runs.csv, one per recorded run, its numbers as numbers."""
-    with open(saved / "runs.csv", newline="") as file:
-        return [
-            {key: float(text) if key in NUMBERS else text for key, text in row.items()}
-            for row in csv.DictReader(file)
-        ]
+def standard_error(accuracies, pictures: int = 10_000) -> float:
+    """Of the mean accuracy of a recipe's networks: how far it moves with other pictures and seeds.
 
-
-def sampling_deviation(accuracy: float, count: int) -> float:
-    """Standard deviation of an accuracy over `count` pictures, were others drawn."""
-    return float(np.sqrt(accuracy * (1 - accuracy) / count))
-
-
-def accuracies(log: Path) -> np.ndarray:
-    """The validation accuracies of a training_log.csv, float64, one per epoch."""
-    return read_log(log)["val_acc"].to_numpy()
-
-
-def of_log(log: Path) -> str:
-    """Best and last epoch of a log whose validation pictures are the test pictures."""
-    found = accuracies(log)
-    mean, deviation = found[-LAST:].mean(), found[-LAST:].std(ddof=1)
-    return (
-        f"best {found.max():.2%} (epoch {found.argmax() + 1}), last {found[-1]:.2%}, "
-        f"mean of the last {LAST} {mean:.2%} (sd {100 * deviation:.2f})"
-    )
-
-
-def reproduction(saved: Path = RECORDED) -> str:
-    """Whether the assignment's recipe, on its data in their roles, comes out as it did there."""
-    logs = [saved / name / "training_log.csv" for name in ("assignment", "reproduction")]
-    lasts = [accuracies(log)[-LAST:] for log in logs]
-    tops = [100 * (accuracies(log).max() - last.mean()) for log, last in zip(logs, lasts)]
-    apart = 100 * (lasts[1].mean() - lasts[0].mean())
-    chance = 200 * np.sqrt(sum(last.var(ddof=1) / LAST for last in lasts))  # two standard errors
-    stands = abs(apart) <= chance
-    fewer = open_run(saved / "course").info["scores"]["test_acc"]
-    return (
-        f"The assignment's recipe trained again as it was, all 50,000 pictures for training and "
-        f"the test pictures to choose the epoch (`reproduction`, one seed): {of_log(logs[1])}. The "
-        f"last {LAST} epochs lie {abs(apart):.2f} points {'above' if apart > 0 else 'below'} the "
-        f"assignment's, {'less' if stands else 'more'} than the {chance:.1f} (two standard errors) "
-        f"that jumps between epochs make by chance: the reproduction "
-        f"{'stands' if stands else 'does not stand'}. The best epoch, which the test pictures "
-        f"chose, lies {tops[0]:.2f} points above that mean there and {tops[1]:.2f} here: such a "
-        f"choice reports the top of the jumps. With a tenth fewer pictures, its epoch chosen on "
-        f"others (`course`, one seed), {fewer:.2%} ± {100 * sampling_deviation(fewer, TEST):.2f} "
-        f"of the test pictures are right."
-    )
-
-
-def table(saved: Path = RECORDED) -> str:
-    """All recorded runs as a Markdown table, runs of one kind in one row, the assignment's first.
-
-    Behind ± stands the sampling deviation, behind sd the deviation between seeds, in points.
+    Accuracies are shares of 1, all on the same pictures. Of the binomial variance of one network,
+    the variance between the networks is what each has for itself, and a mean of k leaves a k-th of
+    it; the rest they share, as a hard picture is hard for all of them.
     """
-    lines = [
-        "| recipe | trains on | epochs | seed | validation | test | mirror averaged | hours |",
-        "|---|---|---|---|---|---|---|---|",
-        "| the assignment | 50,000; the test pictures choose | 50 | unknown | "
-        f"| {of_log(saved / 'assignment/training_log.csv')} | | |",
-    ]
-    kind = itemgetter("recipe", "of", "data", "epochs")
-    runs = sorted(recorded_runs(saved), key=kind)
-    runs.sort(key=lambda row: row["recipe"] != "reproduction")  # it stands beside the assignment
-    for (recipe, of, data, done), rows in itertools.groupby(runs, kind):
-        group = list(rows)
-        seeds = ", ".join(f"{row['seed']:.0f}" for row in group)
-        epochs = f"{of:.0f}" if done == of else f"{done:.0f} of {of:.0f}"
-        hours = np.mean([row["seconds"] for row in group]) / 3600
-        if recipe == "reproduction":
-            pictures, validation, flip = "50,000; the test pictures choose", "", ""
-            test = of_log(saved / recipe / "training_log.csv")
-        else:
-            chosen = RECIPES[recipe].selection == "best"
-            pictures = f"45,000; 5,000 others {'choose' if chosen else 'validate'}"
-            counts = {"val_acc": VALIDATION, "test_acc": TEST, "test_acc_flip": TEST}
-            validation, test, flip = (
-                _mean([row[key] for row in group], count) for key, count in counts.items()
-            )
-        if data != "CIFAR-10":
-            pictures += f"; all of {data}"
-        lines.append(
-            f"| `{recipe}` | {pictures} | {epochs} | {seeds} | {validation} | {test} | {flip} | "
-            f"{hours:.1f} |"
-        )
-    return "\n".join(lines)
+    k, mean = len(accuracies), np.mean(accuracies)
+    own = np.var(accuracies, ddof=1) if k > 1 else 0
+    shared = max(mean * (1 - mean) / pictures - own, 0)
+    return float(np.sqrt(shared + own / k))
 
 
-def _mean(accuracies, pictures):
-    mean = np.mean(accuracies)
-    spread = f", sd {100 * np.std(accuracies, ddof=1):.2f}" if len(accuracies) > 1 else ""
-    return f"{mean:.2%} ± {100 * sampling_deviation(mean, pictures):.2f}{spread}"
+def table(saved: Path = RECORDED) -> pd.DataFrame:
+    """All recorded runs and the assignment's, runs of one recipe and length in one row.
+
+    Returns:
+        Accuracies are means in percent: on validation pictures, on test pictures, and of the latter
+        averaged with their mirror images. "±" is the standard error of "test %", "sd" the standard
+        deviation between the runs, "minutes" the median run's. "chosen on" names the pictures that
+        chose the epoch; where these are the test pictures, "test %" flatters, and the rows come
+        first.
+    """
+    log = read_log(saved / "assignment/training_log.csv")
+    assignment = {
+        "recipe": "assignment", "epochs": len(log), "test_acc": log["val_acc"].max(),
+        "seconds": log["seconds"].sum(),
+    }  # fmt: skip
+    runs = pd.concat([pd.read_csv(saved / "runs.csv"), pd.DataFrame([assignment])])
+    settings = {name: recipe.as_dict() for name, recipe in RECIPES.items()}
+    settings |= {info["recipe"]["name"]: info["recipe"] for info in _infos(saved)}
+    settings["assignment"] = {"hold_out": False}
+    rows = []
+    for (name, epochs), group in runs.groupby(["recipe", "epochs"]):
+        recipe, mean = settings.get(name, {}), 100 * group.mean(numeric_only=True)
+        best = "validation" if recipe.get("hold_out", True) else "test"
+        rows.append({
+            "recipe": name, "epochs": epochs, "runs": len(group),
+            "chosen on": "nothing: the last" if recipe.get("selection") == "last" else best,
+            "validation %": mean["val_acc"], "test %": mean["test_acc"],
+            "±": 100 * standard_error(group["test_acc"]), "sd": 100 * group["test_acc"].std(),
+            "mirror averaged %": mean["test_acc_flip"], "minutes": round(group["seconds"].median() / 60),
+        })  # fmt: skip
+    rows.sort(key=lambda row: (row["chosen on"] != "test", row["epochs"], row["recipe"]))
+    return pd.DataFrame(rows).round(2)
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """McNemar's exact test: two networks on the same pictures."""
-
-    only_first: int  # pictures that only the first network gets right
-    only_second: int
-    p_value: float  # two-sided: as large a difference by chance, were they equally good
+def provenance(saved: Path = RECORDED) -> pd.DataFrame:
+    """Seed, precision, data, machine and versions of the networks that are stored, one a row."""
+    rows = pd.json_normalize(_infos(saved)).rename(columns=lambda name: name.split(".")[-1])
+    columns = ["seed", "precision", "data", "device", "backend", "keras", "python", "revision"]
+    return rows[["name", *columns]].rename(columns={"name": "recipe"})
 
 
-def mcnemar(first_correct, second_correct) -> PairedTest:
-    """Compare two networks picture by picture: McNemar (1947), 10.1007/BF02295996, exact.
+def _infos(saved):
+    return [json.loads(path.read_text()) for path in sorted(saved.glob("*/run.json"))]
 
-    Args:
-        first_correct, second_correct: bool (N,), for the same pictures in the same order.
 
-    Raises:
-        ValueError: arrays of different shape.
+def excerpt(log: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a log to read first: the first three epochs, every tenth, the best, the last."""
+    epoch, best = log["epoch"], log["val_acc"] == log["val_acc"].max()
+    return log[(epoch <= 3) | (epoch % 10 == 0) | best | (epoch == epoch.max())]
+
+
+def mcnemar(first_correct, second_correct) -> tuple[int, int, float]:
+    """Compare two networks on the same pictures: McNemar (1947), 10.1007/BF02295996, exact.
+
+    Takes two arrays, bool (N,). Returns how many pictures only the first gets right, how many only
+    the second, and the probability of a split at least as uneven, were both networks equally good.
     """
     first, second = np.asarray(first_correct, bool), np.asarray(second_correct, bool)
-    if first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape}: both must judge the same pictures.")
-    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
-    differing = only_first + only_second
-    p_value = scipy.stats.binomtest(only_first, differing).pvalue if differing else 1.0
-    return PairedTest(only_first, only_second, float(p_value))
-
-
-def headline(saved: Path = RECORDED) -> str:
-    """The comparison in a few sentences, computed from what is recorded.
-
-    Raises ValueError where no run of MODERN over 50 epochs is recorded.
-    """
-    best = accuracies(saved / "assignment/training_log.csv").max()
-    kind, complete = itemgetter("of", "recipe"), {}
-    for row in sorted(recorded_runs(saved), key=kind):
-        if row["recipe"] in ("modern", "short") and row["epochs"] == row["of"]:
-            complete.setdefault(kind(row), []).append(row["test_acc"])
-    if (50, "modern") not in complete:
-        raise ValueError("runs.csv has no run of modern over 50 epochs to tell of.")
-    modern = complete.pop((50, "modern"))
-    shorter = ", ".join(
-        f"{np.mean(found):.2%} in {of:.0f} epochs (`{name}`, {_seeds(found)})"
-        for (of, name), found in complete.items()
-    )
-    return (
-        f"This course grew out of an older assignment, of which the training log is left: its best "
-        f"epoch of 50, chosen on the test pictures, had {best:.2%} of them right. `modern`, the "
-        f"same network in the same 50 epochs on a tenth fewer pictures, has "
-        f"**{np.mean(modern):.2%}** ({_seeds(modern)}; its last epoch, nothing chosen on the test "
-        f"pictures): {1 - np.mean(modern):.1%} errors instead of {1 - best:.1%}. "
-        f"{compared(saved)}" + (f" Complete shorter schedules reach {shorter}." if shorter else "")
-    )
-
-
-def _seeds(found):
-    return f"mean of {len(found)} seeds" if len(found) > 1 else "one seed"
-
-
-def compared(saved: Path = RECORDED) -> str:
-    """The recorded network of MODERN against COURSE's, picture by picture."""
-    runs = [open_run(saved / name) for name in ("course", "modern")]
-    paired = mcnemar(*(run.test_correct() for run in runs))
-    return (
-        f"Of the same test pictures, {paired.only_second} are right only with `modern` and "
-        f"{paired.only_first} only with `course`, the assignment's recipe on the same 45,000 "
-        f"pictures (McNemar's exact test of these two networks, p = {paired.p_value:.0e})."
-    )
-
-
-def details(run: Run) -> str:
-    """Where a run comes from, in one line: seed, precision, machine, versions."""
-    made = run.info["environment"]
-    return (
-        f"`{run.info['recipe']['name']}`: seed {run.info['seed']}, {run.info['precision']}, "
-        f"{made['device']}, {made['backend']}, Keras {made['keras']}, Python {made['python']}, "
-        f"{run.info['seconds'] / 3600:.1f} hours, revision {made['revision']}"
-    )
+    counts = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    p = scipy.stats.binomtest(counts[0], sum(counts)).pvalue if sum(counts) else 1.0
+    return *counts, float(p)
