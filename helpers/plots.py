@@ -9,6 +9,7 @@ from IPython.display import display
 from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 STYLE = {
@@ -26,9 +27,11 @@ STYLE = {
     "image.cmap": "viridis",
     "text.parse_math": False,  # a "$" in a file name or a label is a "$"
 }
-COLORS = {
-    "assignment": "tab:gray", "course": "tab:blue", "reproduction": "tab:purple",
-    "modern": "tab:orange", "short": "tab:red", "quick": "tab:green",
+# Colours that colour-blind readers tell apart (Okabe and Ito 2008), dashes and markers of recipes.
+LOOKS = {
+    "assignment": ("black", (0, (1, 1.2)), "o"), "reproduction": ("#cc79a7", (0, (5, 1.5)), "s"),
+    "course": ("#0072b2", "-", "^"), "modern": ("#d55e00", "-", "D"),
+    "short": ("#009e73", (0, (4, 1, 1, 1)), "v"),
 }  # fmt: skip
 
 
@@ -153,7 +156,7 @@ def _outline(axis, box, color, style, width):
 
 
 def curves(logs):
-    """Accuracy and loss per epoch of one or several runs.
+    """Accuracy and loss per epoch of one or several runs, each named at the end of its line.
 
     Args:
         logs: {name: DataFrame with a row per epoch, as `runs.read_log` gives it}.
@@ -161,18 +164,26 @@ def curves(logs):
     Returns:
         The figure.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, key, title in zip(axes, ("acc", "loss"), ("Accuracy, share of 1", "Loss")):
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+    for axis, key, title in zip(axes, ("acc", "loss"), ("Accuracy, share of 1", "Loss, log scale")):
+        ends = []
         for name, log in logs.items():
-            for part, style in (("", ":"), ("val_", ".-")):
-                axis.plot(log["epoch"], log[part + key], style, ms=3, color=COLORS.get(name))
-        axis.set(xlabel="epoch", ylabel=title)
-    told = [Line2D([], [], color=COLORS.get(name), lw=3, label=name) for name in logs]
-    for label, style in (("training", ":"), ("validation", "-")):
-        told.append(Line2D([], [], color="black", ls=style, label=label))
-    figure.legend(handles=told, loc="outside lower center", ncols=len(told), fontsize=9)
-    axes[0].set_ylim(top=1)
-    axes[1].set_ylim(0, min(3, axes[1].get_ylim()[1]))  # a first epoch can be far off
+            color, dash, marker = LOOKS.get(name, ("#56b4e9", "-", "P"))
+            axis.plot(log["epoch"], log[key], ls=dash, lw=0.8, alpha=0.5, color=color)
+            every = max(len(log) // 5, 1)
+            axis.plot(log["epoch"], log["val_" + key], ls=dash, lw=1.8, color=color, marker=marker,
+                      ms=5, markevery=(every - 1, every))  # fmt: skip
+            ends.append((log["epoch"].iloc[-1], log["val_" + key].iloc[-1], name, color))
+        axis.set(xlabel="epoch", ylabel=title, yscale="log" if key == "loss" else "linear")
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        if key == "loss":
+            axis.yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 3]))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(NullLocator())
+        _name_lines(axis, ends)
+    parts = ("validation", 1.8, 1), ("training", 0.8, 0.5)
+    lines = [Line2D([], [], color="black", lw=lw, alpha=a, label=label) for label, lw, a in parts]
+    figure.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
@@ -193,21 +204,40 @@ def live_curves():
     return draw
 
 
+def _name_lines(axis, ends):
+    """Write every line's name (x, y, name, color) at its end, a line of text apart."""
+    axis.set_ylim(axis.get_ylim())  # from here on they stay
+    shares = axis.transData + axis.transAxes.inverted()  # of the axis' height
+    last = max(end[0] for end in ends)
+    for x, y, name, color in ends:
+        if x < last:  # a shorter run stands alone
+            axis.annotate(name, (x, y), (5, 4), textcoords="offset points", color=color)
+    ends = sorted((end for end in ends if end[0] == last), key=lambda end: end[1])
+    heights = [shares.transform(end[:2])[1] for end in ends]
+    places = np.maximum.accumulate([h - 0.055 * i for i, h in enumerate(heights)])
+    places = places + 0.055 * np.arange(len(ends))
+    for (*_, name, color), place in zip(ends, places - np.mean(places - heights)):
+        axis.text(1.01, place, name, color=color, va="center", transform=axis.transAxes)
+
+
+BLUE, GREEN, SAND = "#cfe2f3", "#d9ead3", "#fff2cc"
+
+
 def residual_network():
     """Draw a residual block of ResNet20v2, and the network as a chain of such blocks."""
-    blue, green, sand = "#cfe2f3", "#d9ead3", "#fff2cc"
-    normalised = "normalise\nReLU", "", green
+    normalised = "normalise\nReLU"
     block = [
-        ("x", "", "white"), normalised, ("convolution\n1x1, narrow", "", blue),
-        normalised, ("convolution\n3x3, narrow", "", blue),
-        normalised, ("convolution\n1x1, wide", "", blue),
-        ("+", "", "white"), ("x + f(x)", "", "white"),
+        ("x", "16x16x128", "white"), (normalised, "16x16x128", GREEN),
+        ("convolution\n1x1, narrow", "16x16x64", BLUE), (normalised, "16x16x64", GREEN),
+        ("convolution\n3x3, narrow", "16x16x64", BLUE), (normalised, "16x16x64", GREEN),
+        ("convolution\n1x1, wide", "16x16x128", BLUE), ("+", "", "white"),
+        ("x + f(x)", "16x16x128", "white"),
     ]  # fmt: skip
     network = [
-        ("pixels", "32x32x3", "white"), ("stem\n3x3", "32x32x16", blue),
-        ("stage 1\n2 blocks", "32x32x64", sand), ("stage 2\n2 blocks", "16x16x128", sand),
-        ("stage 3\n2 blocks", "8x8x256", sand), ("features", "8x8x256", green),
-        ("mean over\nplaces", "256", "white"), ("logits", "10", blue),
+        ("pixels", "32x32x3", "white"), ("stem\n3x3", "32x32x16", BLUE),
+        ("stage 1\n2 blocks", "32x32x64", SAND), ("stage 2\n2 blocks", "16x16x128", SAND),
+        ("stage 3\n2 blocks", "8x8x256", SAND), ("features", "8x8x256", GREEN),
+        ("mean over\nplaces", "256", "white"), ("logits", "10", BLUE),
         ("softmax", "10", "white"),
     ]  # fmt: skip
     figure, axis = plt.subplots(figsize=(10, 4.2))
@@ -226,8 +256,37 @@ def residual_network():
     axis.annotate("", (7, 2.45), (7, 3.1), **arrow)
     shortcut = "the shortcut: x as it is (in a stage's first block a 1x1 convolution: a new shape)"
     axis.text(3.5, 3.15, shortcut, ha="center", va="bottom", fontsize=8.5)
-    axis.text(-0.4, 3.7, "A residual block", weight="bold")
+    heading = "A residual block, the second of stage 2, and the shape after each part"
+    axis.text(-0.4, 3.7, heading, weight="bold")
     axis.text(-0.4, 0.65, "ResNet20v2, and the shape after each part", weight="bold")
+    return figure
+
+
+def windows():
+    """Draw along one axis which pixels a place sees after convolutions, one of stride 2."""
+    layers = [  # name, size of the kernel, distance between places in pixels
+        ("pixels", 1, 1), ("3x3 convolution", 3, 1), ("1x1, stride 2", 1, 2),
+        ("3x3 convolution", 3, 2),
+    ]  # fmt: skip
+    figure, axis = plt.subplots(figsize=(9, 2.8))
+    figure.subplots_adjust(0, 0, 1, 1)
+    axis.set(xlim=(-6.5, 22), ylim=(-0.6, 3.7))
+    axis.set_axis_off()
+    seen = {8}
+    for y in range(len(layers) - 1, -1, -1):
+        name, kernel, distance = layers[y]
+        for x in range(0, 17, distance):
+            color = "#d55e00" if x in seen else "white"
+            axis.add_patch(Rectangle((x - 0.35, y - 0.22), 0.7, 0.44, fc=color, ec="black"))
+        axis.text(-1, y, name, ha="right", va="center")
+        if y:
+            below = layers[y - 1][2] * np.arange(-(kernel // 2), kernel // 2 + 1)
+            for x in seen:
+                axis.plot([x + below, [x] * kernel], [[y - 0.78] * kernel, [y - 0.22] * kernel],
+                          color="#d55e00", lw=1)  # fmt: skip
+            seen = {int(x + step) for x in seen for step in below}
+    for y, width in enumerate((1, 3, 3, 7)):
+        axis.text(17, y, f"{width} pixel{'s' * (width > 1)} wide", va="center")
     return figure
 
 

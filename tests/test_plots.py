@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from helpers import plots
+from helpers.files import RECORDED
+from helpers.training import runs
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +79,25 @@ def test_a_dollar_sign_is_no_formula():
         width = axis.xaxis.label.get_window_extent().width
         axis.set_xlabel("from 5 to 10")
         assert width > axis.xaxis.label.get_window_extent().width
+
+
+def test_every_recorded_run_is_named_at_its_line_and_nothing_is_cut():
+    logs = {path.parent.name: runs.read_log(path) for path in RECORDED.glob("*/training_log.csv")}
+    figure = plots.curves(logs)
+    for axis, key in zip(figure.axes, ("acc", "loss")):
+        assert sorted(text.get_text() for text in axis.texts) == sorted(logs)
+        low, high = axis.get_ylim()
+        for log in logs.values():
+            both = log[[key, f"val_{key}"]].to_numpy()
+            assert low <= both.min() and both.max() <= high
+        lines = axis.lines[1::2]
+        assert len({line.get_color() for line in lines}) == len(logs)
+        assert len({line.get_marker() for line in lines}) == len(logs)
+
+
+def test_the_drawn_windows_are_those_of_the_text():
+    figure = plots.windows()
+    widths = [text.get_text() for text in figure.axes[0].texts if "wide" in text.get_text()]
+    assert widths == ["1 pixel wide", "3 pixels wide", "3 pixels wide", "7 pixels wide"]
+    filled = [patch.get_y() < 0 for patch in figure.axes[0].patches if patch.get_fc()[2] == 0]
+    assert sum(filled) == 7
