@@ -53,7 +53,8 @@ def table(saved: Path = RECORDED) -> pd.DataFrame:
             "chosen on": "nothing: the last" if recipe.get("selection") == "last" else best,
             "validation %": mean["val_acc"], "test %": mean["test_acc"],
             "±": 100 * standard_error(group["test_acc"]), "sd": 100 * group["test_acc"].std(),
-            "mirror averaged %": mean["test_acc_flip"], "minutes": round(group["seconds"].median() / 60),
+            "mirror averaged %": mean["test_acc_flip"],
+            "minutes": round(group["seconds"].median() / 60),
         })  # fmt: skip
     rows.sort(key=lambda row: (row["chosen on"] != "test", row["epochs"], row["recipe"]))
     return pd.DataFrame(rows).round(2)
