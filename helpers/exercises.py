@@ -1,7 +1,7 @@
 """The checks behind the exercises of all three notebooks: right, or what is wrong with an answer.
 
-In the notebooks an exercise is a stub cell, `answer = ...`, which runs unanswered; the line
-`exercises.NAME.check(answer)`; and a folded solution below, which the tests execute.
+In the notebooks an exercise is a cell `NAME = ...`, which runs unanswered, with the line
+`exercises.NAME.check(NAME)`; and a folded solution in a cell below, which the tests execute.
 """
 
 from collections.abc import Callable
@@ -182,14 +182,11 @@ def off_by_one(answer, boxes):
 
 @exercise("0.004 / (1 + 0.319 e) <= 0.004 / 100: what must 1 + 0.319 e be?")
 def hundredth(epoch):
-    def share(epoch):
-        return 1 / (1 + 0.319 * epoch)
-
-    if epoch != int(epoch):
-        return "epochs are whole numbers"
-    if share(epoch) > 0.01:
-        return f"in epoch {epoch} the rate is still {share(epoch):.2%} of the first one"
-    if share(epoch - 1) <= 0.01:
+    if not isinstance(epoch, int | np.integer):
+        return "an epoch is a whole number"
+    if (divisor := 1 + 0.319 * epoch) < 100:
+        return f"in epoch {epoch} the rate is divided by {divisor:.2f}, and that is less than 100"
+    if 1 + 0.319 * (epoch - 1) >= 100:
         return "it is there earlier"
 
 
@@ -198,14 +195,19 @@ def hundredth(epoch):
     "more each. How far apart are neighbours in stage 2?"
 )
 def window(width):
-    if width == 31:
-        return "31 pixels is the window of the last map, two blocks later"
+    known = {
+        31: "31 pixels is the window of the last map, two blocks later",
+        11: "in stage 2 neighbours are two pixels apart, so its convolutions widen the window by 4",
+        21: "the stride comes with stage 2; in stage 1 a convolution widens the window by 2",
+    }
     if width != 15:
-        return f"{width} pixels is not the window"
+        return known.get(width, f"{width} pixels is not the window")
 
 
 @exercise("The cell above is one step. Put it into a loop that keeps m and v and counts t from 1.")
 def adam(answer):
+    if not callable(answer):
+        return "the answer is a function: (gradients, rate) in, total change out"
     rng, rate = np.random.default_rng(0), 0.01
     gradients = [rng.normal(size=5) for _ in range(4)]
     if np.shape(found := np.asarray(answer(gradients[:1], rate), float)) != (5,):
@@ -226,16 +228,33 @@ def adam(answer):
     "bins = np.minimum((10 * confidence).astype(int), 9) numbers the bins; then, for each bin, "
     "abs(confidence[inside].mean() - correct[inside].mean()), weighted by inside.mean()."
 )
-def calibration(answer, confidence, correct):
-    bins = np.digitize(confidence, np.linspace(0, 1, 11)[1:-1])
-    counts, gaps = np.bincount(bins), np.abs(np.bincount(bins, confidence - correct))
-    if np.isclose(answer, gaps.sum() / counts.sum(), rtol=1e-3):
+def calibration(answer):
+    if not callable(answer):
+        return "the answer is a function: (confidence, correct) in, one number out"
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.3, 1, 2000) ** 0.5  # some bins are empty
+    chance = confidence + 0.15 * np.sin(10 * np.pi * confidence)  # turns with every bin
+    correct = rng.uniform(size=2000) < chance
+    given = float(answer(confidence.copy(), correct.copy()))
+
+    def gaps(bins):  # of each bin, and its share of the pictures
+        place = np.minimum((bins * confidence).astype(int), bins - 1)
+        counts = np.bincount(place, minlength=bins)
+        gap = np.bincount(place, confidence - correct, bins) / np.maximum(counts, 1)
+        return gap[counts > 0], counts[counts > 0] / len(place)
+
+    gap, share = gaps(10)
+    if np.isclose(given, np.sum(share * np.abs(gap))):
         return None
-    if np.isclose(answer, np.mean(gaps[counts > 0] / counts[counts > 0]), rtol=1e-3):
+    if np.isclose(given, np.abs(gap).mean()):
         return "every bin counts the same here; weigh it by the number of its pictures"
-    if np.isclose(answer, abs(np.mean(confidence - correct)), rtol=1e-3):
+    if np.isclose(abs(given), abs(np.sum(share * gap))):
         return "too sure in one bin and too modest in another cancel here; take absolute values"
-    return f"{answer:.4f} is not the weighted mean of the bins' gaps"
+    for bins in range(2, 51):
+        gap, share = gaps(bins)
+        if np.isclose(given, np.sum(share * np.abs(gap))):
+            return f"it sorts into {bins} bins; ten are asked for"
+    return f"for made-up answers it gives {given:.4f}, which is not the weighted mean of the gaps"
 
 
 @exercise("ReLU keeps the positive part. Of what is the negative part the positive one?")

@@ -14,7 +14,7 @@ import pytest
 from conftest import pytest_collection_modifyitems
 
 from helpers.files import ROOT
-from helpers.training import data, runs
+from helpers.training import data, report, runs
 
 NOTEBOOKS = sorted(ROOT.glob("Assignment4*.ipynb"))
 PAGES = [*NOTEBOOKS, ROOT / "README.md"]
@@ -77,6 +77,8 @@ def test_size_format_and_ids(path):
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", each) for each in ids)
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
     assert statistics.median(lengths) <= 8
+    if path.stem == "Assignment4B":  # what the assignment asked for, in one sitting
+        assert len(notebook.cells) <= 70
 
 
 def test_no_code_line_is_too_wide_to_read(notebook):
@@ -154,6 +156,24 @@ def test_every_figure_is_described_in_a_sentence(notebook):
     for cell, alt in described:
         assert re.fullmatch(r"[A-Z\d][^<>]*\s[^<>]*\s[^<>]*[.?!]", alt), (cell, alt)
         assert not re.search(r"\.(png|jpe?g)|^Figure|^(A|The) (plot|figure) of ", alt), alt
+
+
+def test_the_log_of_4b_is_that_of_the_recorded_run():
+    run = runs.open_run(ROOT / "saved_models/course")
+    told = stored("Assignment4B.ipynb", "training")
+    assert told.startswith(f"course: 50 epochs, {run.info['seconds'] / 60:.0f} minutes, seed 0")
+    cells = nbformat.read(ROOT / "Assignment4B.ipynb", as_version=4).cells
+    (table,) = (o for c in cells if c.id == "training" for o in c.outputs if "data" in o)
+    assert table["data"]["text/plain"] == str(report.excerpt(run.log).round(4))
+
+
+def test_the_network_that_is_explained_did_best_on_validation_pictures():
+    recorded = [runs.open_run(ROOT / "saved_models" / name) for name in RECORDED]
+    fair = [run for run in recorded if run.info["recipe"]["hold_out"]]
+    best = max(fair, key=lambda run: run.chosen["val_acc"])
+    told = stored("Assignment4B.ipynb", "evaluation")
+    assert told.startswith(f"{best.info['recipe']['name']}, epoch {best.chosen['epoch']}:")
+    assert f"test accuracy {best.info['scores']['test_acc']:.2%} on CIFAR-10" in told
 
 
 def test_some_cells_of_every_notebook_are_compared_with_what_is_stored():

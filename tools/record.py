@@ -101,7 +101,7 @@ def _check(run, first, home, sources):
     others = {first.folder: first.info["recipe"]}
     if (home / "run.json").is_file():  # its schedule may be laid over another number of epochs
         kept, epochs = runs.open_run(home).info["recipe"], run.info["recipe"]["epochs"]
-        others[home] = {**run.info["recipe"], **kept, "epochs": epochs}
+        others[home] = {**kept, "epochs": epochs}
     for folder, other in others.items():
         differing = [key for key, value in run.info["recipe"].items() if other[key] != value]
         if differing:
