@@ -80,11 +80,11 @@ def json_file(folder, content):
     return path
 
 
-def spreadsheet(data, change=lambda i, cells: cells, **options):
-    """VIA's CSV as a spreadsheet saves it, with the cells of line i changed."""
-    text, rows = io.StringIO(), csv.reader(io.StringIO(data.decode()))
+def spreadsheet(data, more=(), **options):
+    """VIA's CSV as a spreadsheet saves it, with more cells at the end of each line."""
+    text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n", **options)
-    writer.writerows(change(i, cells) for i, cells in enumerate(rows))
+    writer.writerows([*cells, *more] for cells in csv.reader(io.StringIO(data.decode())))
     return text.getvalue().encode()
 
 
@@ -125,17 +125,10 @@ def test_json_project_and_csv_hold_the_same(tmp_path, schema):
 
 @pytest.mark.parametrize("change", [
     lambda b: b"\xef\xbb\xbf" + b, lambda b: b.replace(b"\n", b"\r\n"),
-    lambda b: b.replace(b"\n", b"\r"), lambda b: b.replace(b"\n", b"\n\n") + b"\n",
-    lambda b: b.replace(b'"{}"', b"{}"), lambda b: b"#" + b,
-    lambda b: spreadsheet(b, delimiter=";"), lambda b: spreadsheet(b, delimiter="\t"),
+    lambda b: b.replace(b"\n", b"\n\n") + b"\n", lambda b: b"#" + b,
     lambda b: spreadsheet(b, delimiter=";", quoting=csv.QUOTE_ALL),
-    lambda b: spreadsheet(b, lambda i, cells: [str(i - 1) if i else "", *cells]),
-    lambda b: spreadsheet(b, lambda i, cells: [*cells, "", ""]) + b"\n,,,,,,\n",
-    lambda b: spreadsheet(b, lambda i, cells: [*cells, *[""] * (i % 3)]),
-    lambda b: spreadsheet(b, lambda i, cells: [[line] for line in b.decode().split("\n")][i])],
-    ids=["BOM", "CRLF", "CR", "blank lines", "unquoted {}", "VIA 1", "semicolons", "tabs",
-         "all quoted", "rows numbered", "empty columns", "commas at the end of some",
-         "lines quoted"])  # fmt: skip
+    lambda b: spreadsheet(b, delimiter="\t"), lambda b: spreadsheet(b, ["", ""]) + b"\n,,,,,,\n"],
+    ids=["BOM", "CRLF", "blank lines", "VIA 1", "semicolons", "tabs", "empty cells"])  # fmt: skip
 def test_variants_read_the_same(tmp_path, change):
     """What editors and spreadsheets make of VIA's CSV; VIA 1 wrote a # before the header."""
     (tmp_path / "a").write_bytes(VIA_CSV.encode())
@@ -143,9 +136,10 @@ def test_variants_read_the_same(tmp_path, change):
     assert an.read_via(tmp_path / "b") == an.read_via(tmp_path / "a")
 
 
-@pytest.mark.parametrize("cell, name", [
-    ("a, b,c.png", "a, b,c.png"), ('"d,e.png"', "d,e.png"), ('"a".png', '"a".png'),
-    ('"a, b".png', '"a, b".png'), ('a "b".png', 'a "b".png')])  # fmt: skip
+@pytest.mark.parametrize(
+    "cell, name",
+    [("a, b,c.png", "a, b,c.png"), ('"d,e.png"', "d,e.png"), ('"a, b".png', '"a, b".png')],
+)
 def test_commas_and_quotes_in_names(tmp_path, cell, name):
     """VIA writes names as they are, a spreadsheet quotes those with commas; `check` warns."""
     path = csv_file(tmp_path, row(cell))
@@ -203,12 +197,10 @@ def test_regions_of_via_1_in_the_order_of_javascript(tmp_path):
     assert [keys[r.shape["x"]] for r in picture.regions] == ["2", "10", "b", "a", "02"]
 
 
-@pytest.mark.parametrize("more", [
-    {}, dict.fromkeys(("file_attributes", "regions", "size"))], ids=["missing", "null"])  # fmt: skip
-def test_what_via_does_without_may_be_missing_or_null(tmp_path, more):
-    assert an.read_via(json_file(tmp_path, {"a": {"filename": "a.png", **more}})) == [
-        Picture("a.png")
-    ]
+def test_what_via_does_without_may_be_missing_or_null(tmp_path):
+    nulls = {"filename": "b.png", "file_attributes": None, "regions": None, "size": None}
+    path = json_file(tmp_path, {"a": {"filename": "a.png"}, "b": nulls})
+    assert an.read_via(path) == [Picture("a.png"), Picture("b.png")]
 
 
 def test_rows_of_one_picture_need_not_be_neighbours(tmp_path):
@@ -249,60 +241,16 @@ def test_via_round_trip(tmp_path_factory, pictures):
 # -- what VIA's own importer demands ---------------------------------------------------------------
 
 
-def import_csv(text):
-    """VIA's CSV importer by its rules, written anew: (metadata, number of malformed rows)."""
-    lines, metadata, malformed = re.split(r"\n|\r|\r\n", text), {}, 0
-    assert lines[0] in (HEADER, "#" + HEADER), "header line missing"
-    for line in filter(None, lines[1:]):
-        cells = re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', line)  # commas outside quotes
-        if len(cells) != 7:
-            malformed += 1
-            continue
-        filename, size, *rest = cells
-        about, shape, attributes = (
-            json.loads(c.removeprefix('"').removesuffix('"').replace('""', '"'))
-            for c in (rest[0], rest[3], rest[4])
-        )
-        entry = metadata.setdefault(filename + size, {"filename": filename, "regions": []})
-        entry["file_attributes"] = about
-        if shape or attributes:
-            entry["regions"].append((shape, attributes))
-    return metadata, malformed
-
-
-def test_via_imports_the_csv(tmp_path):
-    """Rules: exact header, seven cells split at commas outside quotes, JSON with doubled quotes,
-    id = file name + size, a region is added if its shape or its attributes are not empty."""
-    (tmp_path / "x.csv").write_bytes(VIA_CSV.encode())
-    pictures = an.read_via(tmp_path / "x.csv")
-    an.write_via_csv(pictures, tmp_path / "y.csv")
-    metadata, malformed = import_csv((tmp_path / "y.csv").read_text(encoding="utf-8"))
-    assert malformed == 0
-    assert metadata == {
-        f"{p.filename}{p.size}": {
-            "filename": p.filename,
-            "file_attributes": p.file_attributes,
-            "regions": [(r.shape, r.attributes) for r in p.regions],
-        }
-        for p in pictures
-    }
-    assert import_csv(f"{HEADER}\n{row('a,b.png')}")[1] == 1  # which `check` reports
-
-
 def test_via_opens_the_project(tmp_path, pictures, schema):
-    """Rules: three parts must be there and truthy, every entry needs four keys and its name and
-    size as key, the id list may name known pictures only, settings must hold the project's name,
-    an attribute of a region that _via_attributes does not know becomes plain text."""
+    """Rules of its importer: settings must hold the project's name, every entry needs four keys and
+    its name and size as key, the id list may name known pictures only."""
     an.write_via_project(pictures, tmp_path / "course.json", schema)
     d = json.loads((tmp_path / "course.json").read_text())
-    assert d["_via_settings"] and d["_via_img_metadata"] and d["_via_attributes"]
     assert d["_via_settings"]["project"]["name"] == "course"
     assert len(d["_via_img_metadata"]) == 3
     for key, entry in d["_via_img_metadata"].items():
         assert set(entry) == {"filename", "size", "regions", "file_attributes"}
         assert key == f"{entry['filename']}{entry['size']}"
-        assert all(r["region_attributes"].keys() <= schema["region"].keys()
-                   for r in entry["regions"])  # fmt: skip
     assert d["_via_image_id_list"] == list(d["_via_img_metadata"])
     assert d["_via_attributes"] == schema == an.read_schema(tmp_path / "course.json")
     with pytest.raises(ValueError, match="listed twice: merge"):
@@ -336,13 +284,10 @@ def test_bounding_box(shape, box):
 
 
 @pytest.mark.parametrize("shape, word", [
-    ({}, "unknown"), ({"name": ["rect"]}, "unknown"),
-    ({"name": "rect", "x": 1, "y": 1, "width": 2}, "height"),
-    ({**SHAPES[0], "x": "5"}, "x is '5'"), ({**SHAPES[0], "x": None}, "x is None"),
-    ({**SHAPES[0], "y": math.nan}, "y is nan"), ({**SHAPES[0], "y": 10 ** 400}, "y is"),
-    ({**SHAPES[0], "width": -3}, "negative"), ({**SHAPES[1], "r": -1}, "negative"),
-    ({**SHAPES[2], "theta": None}, "theta"), ({**SHAPES[3], "all_points_x": []}, "all_points_x"),
-    ({**SHAPES[3], "all_points_x": 5}, "all_points_x"),
+    ({"name": ["rect"]}, "unknown"), ({"name": "rect", "x": 1, "y": 1, "width": 2}, "height"),
+    ({**SHAPES[0], "x": "5"}, "x is '5'"), ({**SHAPES[0], "y": math.nan}, "y is nan"),
+    ({**SHAPES[1], "r": -1}, "negative"), ({**SHAPES[2], "theta": None}, "theta"),
+    ({**SHAPES[3], "all_points_x": []}, "all_points_x"),
     ({**SHAPES[3], "all_points_x": [1, 2]}, "differ"),
     ({**SHAPES[3], "all_points_y": [1, None, 3]}, "all_points_y")])  # fmt: skip
 def test_broken_shapes(shape, word):
@@ -350,20 +295,17 @@ def test_broken_shapes(shape, word):
     with pytest.raises(ValueError, match=re.escape(word)):
         an.bounding_box(shape)
     pictures = [Picture("a.png", [rect(1, 2, 3, 4), Region(shape, row=3)])]
-    for use in (an.boxes, lambda pictures: an.rescale(pictures, 1 / 16)):
-        with pytest.raises(AnnotationError, match=f"^a.png, row 3: .*{re.escape(word)}.*Fix: "):
-            use(pictures)
+    with pytest.raises(AnnotationError, match=f"^a.png, row 3: .*{re.escape(word)}.*Fix: "):
+        an.rescale(pictures, 1 / 16)
     assert word in checks.check(pictures)[0].problem
 
 
 def test_boxes_and_their_names():
     [picture] = an.from_boxes(["a"], np.array([[5, 3, 6, 18.5]]), [{"label": "cat"}])
     assert picture == Picture("a", [rect(5, 3, 6, 18.5, label="cat")])
-    one, two = (1, 2, 3, 4), (5, 6, 7, 8)
-    for names, boxes in ((["a"], [one, two]), (["a"], [[one, two]]), (["a", "b"], [one]),
-                         (["a", "b"], [[one, two], [one]])):  # fmt: skip
-        with pytest.raises(ValueError, match=r"Give one box .* per name. A picture with more is"):
-            an.from_boxes(names, boxes)
+    for boxes in ([(1, 2, 3, 4), (5, 6, 7, 8)], [[(1, 2, 3, 4), (5, 6, 7, 8)]]):
+        with pytest.raises(ValueError, match=r"Give one box .* per name"):
+            an.from_boxes(["a"], boxes)
 
 
 coordinate = st.integers(0, 400).map(lambda v: v / 4)
@@ -420,23 +362,17 @@ def test_check_of_a_clean_file(tmp_path, pictures, schema):
     (row(attributes={**GOOD, "label": "lion"}), "label 'lion' is no option", "choose from airpla"),
     (row(attributes={**GOOD, "background": "sky "}), "background 'sky '", "write 'sky'"),
     (row(attributes={**GOOD, "label": ["cat"]}), "label ['cat']", "write 'cat'"),
-    (row(attributes={k: v for k, v in GOOD.items() if k != "truncated"}), "truncated is missing",
-     "no, yes"),
     (row(attributes={**GOOD, "image_quality": "blurred"}), "not a checkbox", '{"option": true}'),
     (row(attributes={**GOOD, "image_quality": {"blurry": True}}), "'blurry'", "write 'blurred'"),
     (row(attributes={**GOOD, "Age": "45"}), "'Age' is not in the schema", "remove"),
     (row(file={"caption": "x"}), "'caption' is not in the schema", "remove"),
-    (row(shape={**SHAPES[0], "x": -1}), "outside the picture", "move"),
     (row(shape={**SHAPES[0], "width": 500}), "x 56..556", "move"),
-    (row(shape='{"name":"rect","x":NaN,"y":1,"width":2,"height":3}'), "x is nan", "again"),
     (row(shape="{'name': 'rect', 'x': 1}"), "damaged row", "json.dumps"),
     (row(shape='{"name":"rect","x":1,"x":2}'), "the key 'x' comes twice", "export"),
-    (row(shape="[1,2]"), "not a JSON object", "export"),
     (row(shape="[" * 5000), "damaged row", "export"),
     (row().partition(",")[2], "6 columns, not 7", "again as JSON"),
-    ("a.png,-1,\"{}\",1,0,\"{\"\"na", "6 columns", "JSON"),
     (row() + ",more", "file_attributes is no JSON", "again as JSON"),
-    (row("b.png"), "no picture of this name", "name"),
+    (row("b.png"), "no picture of this name", "add the picture"),
 ])  # fmt: skip
 def test_check_finds(tmp_path, schema, line, problem, fix):
     """One damaged row between two good ones: exactly one finding, with its row, problem and fix."""
@@ -452,34 +388,29 @@ def test_check_finds_everything_in_one_pass(tmp_path, schema):
     path = csv_file(tmp_path, row(), row(), third, "broken", name="damaged.csv")
     found = checks.check(path, schema, {"a.png": (64, 64)})
     assert [(f.file, f.row, f.problem.split(" ")[0]) for f in found] == [
-        ("damaged.csv", 5, "damaged"),
-        ("a.png", 2, "box"),
-        ("a.png", 3, "same"),
-        ("a.png", 4, "label"),
-        ("a.png", 4, "picture"),
-    ]
-    assert found[1].also == (("a.png", 3), ("a.png", 4))  # one finding per cause
-    assert str(found[1]).startswith("a.png, row 2: box x 56..111, y 5..54 reaches outside")
-    assert "(likewise row 3; row 4). Fix: move" in str(found[1])
+        ("damaged.csv", 5, "damaged"), ("a.png", 2, "box"), ("a.png", 3, "same"),
+        ("a.png", 4, "label"), ("a.png", 4, "picture")]  # fmt: skip
+    assert found[1].more == 2  # one finding per cause
+    box = "box x 56..111, y 5..54 reaches outside the picture (64 x 64) (and 2 more)"
+    assert str(found[1]) == f"a.png, row 2: {box}. Fix: move its border into the picture."
     assert str(found[2]) == "a.png, row 3: same region as in row 2. Fix: delete one of them."
 
 
 def test_one_cause_is_told_once(tmp_path, schema):
-    """Labels are causes of their own, numbers and apostrophes or not; positions are none."""
-    labels = ["lion1", "lion2", "lion's 1", "lion's 2", "lion1"]
-    values = [{**GOOD, "label": label} for label in labels]
+    """Labels are causes of their own, numbers or not; positions are none."""
+    values = [{**GOOD, "label": label} for label in ("lion1", "lion2", "lion1")]
     rows = [row(f"{i}.png", attributes=value) for i, value in enumerate(values)]
-    broken = [row(shape="{" * n) for n in (1, 2)]
-    found = checks.check(csv_file(tmp_path, *rows, *broken), schema)
-    told = [(f.row, [row for _, row in f.also]) for f in found]
-    assert told == [(7, [8]), (2, [6]), (3, []), (4, []), (5, [])]
+    path = csv_file(tmp_path, *rows, *(row(shape="{" * n) for n in (1, 2)), "x")
+    found = checks.check(path, schema)
+    assert [(f.row, f.more) for f in found] == [(5, 1), (7, 0), (2, 1), (3, 0)]
+    with pytest.raises(AnnotationError, match=r"row 5.*and 1 more.*\(1 more in \.findings\)"):
+        an.read_via(path)
 
 
 def test_boxes_on_the_border_are_inside():
     touching = [Picture("a", [rect(0, 0, 32, 24), Region({"name": "point", "cx": 32, "cy": 0})])]
     assert checks.check(touching, sizes={"a": (32, 24)}) == []
-    [found] = checks.check(touching, sizes={"a": (24, 32)})  # not (height, width)
-    assert len(found.also) == 1
+    assert len(checks.check(touching, sizes={"a": (24, 32)})) == 1  # not (height, width)
 
 
 def test_boxes_of_enlarged_copies_are_recognised(pictures, schema):
@@ -506,21 +437,21 @@ def test_tidy_cuts_what_reaches_a_little_over_the_border():
 
 
 @pytest.mark.parametrize("region", [
-    rect(30, 0, 5, 5), rect(-0.5, 1, 0.4, 5), Region({"name": "circle", "cx": 1, "cy": 5, "r": 1.5}),
-    Region({"name": "blob"})], ids=["far over", "wholly outside", "circle", "broken"])  # fmt: skip
+    rect(30, 0, 5, 5), Region({"name": "circle", "cx": 1, "cy": 5, "r": 1.5}),
+    Region({"name": "blob"})], ids=["far over", "circle", "broken"])  # fmt: skip
 def test_tidy_leaves_alone_what_it_cannot_mend(region):
     before, sizes = [Picture("a.png", [region])], {"a.png": (32, 32)}
     assert checks.tidy(before, sizes) == (before, [])
     assert len(checks.check(before, sizes=sizes)) == 1
 
 
-def test_tidy_strips_white_space_and_reports_it_once(schema):
-    labels = ["cat\n", " dog", "dog ", "cat"]
+def test_tidy_strips_white_space(schema):
+    labels = ["cat\n", " dog", "cat"]
     pictures = [Picture(f"{i}", [rect(1, 1, 5, 5, **{**GOOD, "label": label})])
                 for i, label in enumerate(labels)]  # fmt: skip
     after, changes = checks.tidy(pictures)
-    assert [p.regions[0].attributes["label"] for p in after] == ["cat", "dog", "dog", "cat"]
-    assert [c.file for c in changes] == ["0", "1", "2"]
+    assert [p.regions[0].attributes["label"] for p in after] == ["cat", "dog", "cat"]
+    assert [c.file for c in changes] == ["0", "1"]
     assert changes[0].problem == r"label 'cat\n' had white space at its ends"
     assert checks.check(after, schema) == []
 
@@ -529,15 +460,12 @@ def test_tidy_strips_white_space_and_reports_it_once(schema):
 
 
 @pytest.mark.parametrize("content, word", [
-    (b" \r\n ", "empty"), (b"\xef\xbb\xbf", "empty"), (b"\x89PNG\r\n\x1a\n", "utf-8"),
-    (HEADER.replace(",region_id", "").encode(), "missing columns ['region_id']"),
-    (HEADER.encode() + b",comment\n", "columns ['comment']"),  # would be lost
+    (b" \r\n ", "empty"), (b"\x89PNG\r\n\x1a\n", "utf-8"),
+    (HEADER.replace(",region_id", "").encode(), "missing columns"),
+    (HEADER.encode() + b",comment\n", "unknown or"),  # would be lost
     (b'{"a.png-1": {', "line 1 column"), (b"[1, 2]", "not a JSON object"), (b"[" * 100_000, "VIA"),
-    (b'{"a":NaN}', "no picture of VIA"), (b'{"_via_img_metadata":[]}', "'_via_img_metadata'"),
+    (b'{"_via_img_metadata":[]}', "'_via_img_metadata'"),
     (b'{"a-1":{"filename":"a"},"a-1":{"filename":"a"}}', "the key 'a-1' comes twice"),
-    (b'{"a-1":{"filename":"a","file_attributes":[]}}', "'file_attributes' is missing or"),
-    (b'{"a-1":{"filename":"a","regions":5}}', "'regions'"), (b'{"a-1":{"filename":5}}', "'filenam"),
-    (b'{"a-1":{"filename":"a","size":[]}}', "'size'"),
     (b'{"a-1":{"filename":"a","regions":[1]}}', "entry 'a-1' is no picture of VIA"),
 ])  # fmt: skip
 def test_damaged_files_give_one_clear_error(tmp_path, content, word):
@@ -549,26 +477,6 @@ def test_damaged_files_give_one_clear_error(tmp_path, content, word):
     assert checks.check(tmp_path / "bad") == error.value.findings != []
 
 
-def test_read_says_once_what_is_wrong_with_many_rows(tmp_path):
-    rubbish = [f"x{i}" for i in range(900)]
-    path = csv_file(tmp_path, row(), *rubbish, row(shape="{'a': 1}"), row("b"), "y")
-    with pytest.raises(AnnotationError, match=r"row 3.*\(1 more in \.findings\)") as error:
-        an.read_via(path)
-    columns, python = error.value.findings
-    assert (columns.row, python.row) == (3, 903) and columns.also[-1] == (path.name, 905)
-    assert "1 columns, not 7 (likewise row 4; row 5; row 6 and 897 more). Fix:" in str(columns)
-
-
-@pytest.mark.parametrize("head, unit", [
-    ("", "\0"), (HEADER + "\n", 'a,"'), (HEADER + "\n", "x\n"), ('{"a":"', "x")],
-    ids=["zeros", "open quotes", "25 million rows", "open JSON string"])  # fmt: skip
-def test_50_mb_of_rubbish(tmp_path, head, unit):
-    (tmp_path / "big").write_text(head + unit * (50_000_000 // len(unit)))
-    with pytest.raises(AnnotationError) as error:
-        an.read_via(tmp_path / "big")
-    assert len(str(error.value)) < 600 and len(error.value.findings) == 1
-
-
 def test_a_cell_may_be_longer_than_csv_allows(tmp_path):
     """The csv module stops at 131,072 characters; a polygon may have more."""
     points = list(range(50_000))
@@ -578,8 +486,7 @@ def test_a_cell_may_be_longer_than_csv_allows(tmp_path):
 
 
 @pytest.mark.parametrize("text, word", [
-    ("{}", "'region'"), ('{"region":{}}', "'file'"), ('{"region":{"a":{}},"file":{}}', "'a' needs"),
-    ('{"region":{"a":{"type":"slider","options":{}}},"file":{}}', "'a'"),
+    ('{"region":{}}', "'file'"), ('{"region":{"a":{}},"file":{}}', "'type'"),
     ('{"region":{"a":{"type":"radio","options":["x"]}},"file":{}}', "options")])  # fmt: skip
 def test_damaged_schema(tmp_path, text, word):
     (tmp_path / "s.json").write_text(text)

@@ -36,7 +36,6 @@ SHAPES = {
 }
 TOLERANCE = 1e-3  # pixels; VIA rounds to three decimals
 DAMAGED = (ValueError, RecursionError, csv.Error, ParseError)  # what damaged text raises
-GIVE_UP = 1000  # damaged rows after which the rest of a file is not read
 
 csv.field_size_limit(2**31 - 1)  # a polygon may fill more than csv's 131,072 characters
 
@@ -69,139 +68,112 @@ class Finding(NamedTuple):
     problem: str
     fix: str
     cause: str | None = None  # what it has in common with others; None: the problem itself
-    also: tuple = ()  # (file, row) of the other places with the same cause
+    more: int = 0  # other places with the same cause
 
     def __str__(self):
-        others = [_place(*other).removeprefix(f"{self.file}, ") for other in self.also[:3]]
-        more = f" and {len(self.also) - 3:,} more" if len(self.also) > 3 else ""
-        likewise = f" (likewise {'; '.join(others)}{more})" if others else ""
-        return f"{_place(self.file, self.row)}: {self.problem}{likewise}. Fix: {self.fix}."
-
-
-def _place(file, row):
-    return f"{file}, row {row}" if row else file
+        place = f"{self.file}, row {self.row}" if self.row else self.file
+        more = f" (and {self.more:,} more)" if self.more else ""
+        return f"{place}: {self.problem}{more}. Fix: {self.fix}."
 
 
 def one_per_cause(findings) -> list[Finding]:
-    """One finding per cause, the first; `also` holds the places of the others."""
+    """The first finding of every cause, with the number of the others."""
     causes = {}
     for finding in findings:
         causes.setdefault(finding.cause or finding.problem, []).append(finding)
     return [
-        first._replace(also=(*first.also, *((other.file, other.row) for other in others)))
-        for first, *others in causes.values()
+        same[0]._replace(more=sum(1 + finding.more for finding in same) - 1)
+        for same in causes.values()
     ]
 
 
 class AnnotationError(ValueError):
-    """Annotations that cannot be used: every cause in `findings`, the first in the message."""
+    """Every cause in `findings`, the first in the message, what could be read in `pictures`."""
 
     def __init__(self, *findings, pictures=()):
         self.findings = one_per_cause(findings)
-        self.pictures = list(pictures)  # what could be read in spite of them
+        self.pictures = list(pictures)
         first, *others = self.findings
         super().__init__(f"{first} ({len(others)} more in .findings)" if others else str(first))
 
 
 @contextmanager
 def reading(path, kind):
-    """Turn what a damaged file raises into one AnnotationError; a mistake of ours stays itself."""
+    """Turn what a damaged file raises into an AnnotationError."""
     try:
         yield
     except AnnotationError:
         raise
     except DAMAGED as error:
         problem = f"no valid {kind} ({type(error).__name__}: {error})"
-        fix = "export it again"
-        if isinstance(error, UnicodeError):  # another encoding, or no text at all, say, .xlsx
-            fix = "save it as UTF-8 text; from a spreadsheet, save as CSV (UTF-8) with commas"
+        fix = "export it again; from a spreadsheet, save it as UTF-8 CSV with commas"
         raise AnnotationError(Finding(Path(path).name, None, problem, fix)) from error
 
 
 def read_via(path) -> list[Picture]:
     """Read what VIA 1 and 2 export: CSV, annotation JSON, project JSON, told apart by content.
 
-    A CSV may have been through a spreadsheet: semicolons or tabs, quotes around every cell or line,
-    a column that numbers the rows, empty columns at the end. `undefined`, which VIA's CSV holds for
-    an attribute that was left open, is a missing value.
-
-    Raises AnnotationError with every finding, one per cause, FileNotFoundError for a missing file.
+    A spreadsheet may have saved the CSV. An attribute left open, `undefined` in VIA's CSV, is
+    missing. Raises AnnotationError with every finding, FileNotFoundError for a missing file.
     """
     with reading(path, "VIA file"):
         text = read_text(path)
-        read = _from_json if text.lstrip()[0] in "{[" else _from_csv
-        pictures, findings = read(Path(path).name, text)
-    if findings:
-        raise AnnotationError(*findings, pictures=pictures)
-    return pictures
+        if text.lstrip()[0] in "{[":
+            return _from_json(text)
+        return _from_csv(Path(path).name, text)
 
 
 def _from_csv(name, text):
     lines = (line.rstrip("\n") for line in io.StringIO(text))
-    delimiter, columns = _header(name, next(lines))
+    delimiter = _delimiter(next(lines))
     pictures, findings = {}, []
     for row, line in enumerate(lines, 2):
         if not line.strip(f"{delimiter} "):
             continue
         try:
-            filename, size, about, shape, attributes = _csv_row(line, delimiter, columns)
+            filename, size, about, shape, attributes = _csv_row(line, delimiter)
         except DAMAGED as error:
-            fix = "export it again as JSON, or correct the CSV in a text editor"
-            if "{'" in line:
-                fix = "write the Python dict by json.dumps"
+            fix = (
+                "write the Python dict by json.dumps" if "{'" in line else "export it again as JSON"
+            )
             cause = re.sub(r"\d+", "", f"{error}{fix}")  # wherever in the row
             findings.append(Finding(name, row, f"damaged row, {error}", fix, cause))
-            if len(findings) == GIVE_UP:
-                break
             continue
         picture = pictures.setdefault((filename, size), Picture(filename, size=size, row=row))
         picture.file_attributes.update(about)
         if shape or attributes:  # the row of a picture without regions has neither
             picture.regions.append(Region(shape, attributes, row))
-    return list(pictures.values()), findings
+    if findings:
+        raise AnnotationError(*findings, pictures=pictures.values())
+    return list(pictures.values())
 
 
-def _header(name, line):
-    """(delimiter, names of the columns) of line 1, which VIA 1 begins with a #."""
+def _delimiter(line):
+    """What separates the columns in line 1, which VIA 1 begins with a #."""
     for delimiter in ",;\t":
-        columns = [c.strip().removeprefix("#") for c in _cells(line, delimiter)]
-        while columns and not columns[-1]:  # empty columns at the end
-            columns.pop()
-        known = [c for c in columns if not re.fullmatch(r"(index|Unnamed: \d+)?", c)]  # row numbers
-        if sorted(known) == sorted(COLUMNS):
-            return delimiter, columns
-    wrong = short(sorted({*line.split(",")} ^ {*COLUMNS}))
-    fix = f"save as CSV with commas; line 1 must be {HEADER}"
-    problem = f"no valid VIA file: unknown or missing columns {wrong}"
-    raise AnnotationError(Finding(name, None, problem, fix))
+        if _cells(line.removeprefix("#"), delimiter) == COLUMNS:
+            return delimiter
+    raise ValueError(f"unknown or missing columns: line 1 must be {HEADER}")
 
 
 def _cells(line, delimiter):
+    line = line.rstrip(delimiter)  # empty columns of a spreadsheet
     try:
-        cells = next(csv.reader([line], delimiter=delimiter, strict=True))
+        return next(csv.reader([line], delimiter=delimiter, strict=True))
     except csv.Error:  # VIA does not double the quotes of a name: "a".png needs a letter before it
-        cells = next(csv.reader([f"x{line}"], delimiter=delimiter))
-        cells[0] = cells[0][1:]
-    if len(cells) == 1 and cells[0] and cells[0] != line:  # a spreadsheet quoted the whole line
-        cells = next(csv.reader(cells, delimiter=delimiter))
-    return cells
+        first, *others = next(csv.reader([f"x{line}"], delimiter=delimiter))
+        return [first[1:], *others]
 
 
-def _csv_row(line, delimiter, columns):
+def _csv_row(line, delimiter=","):
     cells = _cells(line, delimiter)
-    surplus = len(cells) - len(columns)
-    if surplus < 0:
-        raise ValueError(f"{len(cells)} columns, not {len(columns)}")
-    if surplus and not any(cells[-surplus:]):
-        cells = cells[:-surplus]
-    elif surplus:  # VIA does not quote file names, so one with commas fills several cells
-        i = columns.index("filename")
-        cells[i : i + surplus + 1] = [delimiter.join(cells[i : i + surplus + 1])]
-    row = dict(zip(columns, cells, strict=True))
-    size = row["file_size"]
+    if len(cells) < len(COLUMNS):
+        raise ValueError(f"{len(cells)} columns, not {len(COLUMNS)}")
+    # VIA does not quote file names, so one with commas fills several cells
+    *name, size, about, _, _, shape, attributes = cells
     size = int(size) if re.fullmatch("-?[0-9]{1,15}", size) else size
-    dicts = ("file_attributes", "region_shape_attributes", "region_attributes")
-    return row["filename"], size, *(_parse_cell(key, row[key]) for key in dicts)
+    dicts = zip((COLUMNS[2], *COLUMNS[5:]), (about, shape, attributes))
+    return delimiter.join(name), size, *(_parse_cell(*pair) for pair in dicts)
 
 
 def _parse_cell(column, text):
@@ -216,27 +188,27 @@ def _parse_cell(column, text):
     return values if plain == text else {k: v for k, v in values.items() if v is not None}
 
 
-def _from_json(name, text):
+def _from_json(text):
     pictures, row, entries = [], 2, parse_json(text)
     if "_via_img_metadata" in entries:
         entries = member(entries, "_via_img_metadata", dict)
     for key, entry in entries.items():
         try:
-            filename, size = member(entry, "filename", str), member(entry, "size", int | str, -1)
             about = member(entry, "file_attributes", dict, {})
+            size = member(entry, "size", int | str, -1)
+            picture = Picture(member(entry, "filename", str), [], size, about, row)
             regions = member(entry, "regions", list | dict, [])
             if isinstance(regions, dict):  # VIA 1 numbers them: "0", "1"
                 regions = [regions[k] for k in sorted(regions, key=_number)]  # as JavaScript does
-            dicts = [
-                (member(r, "shape_attributes", dict), member(r, "region_attributes", dict, {}))
-                for r in regions
-            ]
+            for i, r in enumerate(regions, row):
+                shape = member(r, "shape_attributes", dict)
+                values = member(r, "region_attributes", dict, {})
+                picture.regions.append(Region(shape, values, i))
         except ValueError as error:
             raise ValueError(f"entry {short(key)} is no picture of VIA: {error}") from error
-        regions = [Region(*pair, i) for i, pair in enumerate(dicts, row)]
-        pictures.append(Picture(filename, regions, size, about, row))
+        pictures.append(picture)
         row += max(len(regions), 1)
-    return pictures, []
+    return pictures
 
 
 def _number(key):
@@ -246,29 +218,21 @@ def _number(key):
 def read_schema(path) -> dict:
     """Read VIA's attributes file, or the attributes of a VIA project.
 
-    Returns {"region": {name: {"type": ..., "options": {id: text}, ...}, ...}, "file": {...}}; types
-    are text, dropdown, radio, image, checkbox. Raises AnnotationError for damaged content,
-    FileNotFoundError for a missing file.
+    Returns {"region": {name: {"type": ..., "options": {id: text}, ...}, ...}, "file": {...}}.
+    Raises AnnotationError for damaged content, FileNotFoundError for a missing file.
     """
     with reading(path, "file of VIA attributes"):
         schema = parse_json(read_text(path))
         schema = schema.get("_via_attributes", schema)
         for part in ("region", "file"):
-            for name, spec in member(schema, part, dict).items():
-                spec = spec if isinstance(spec, dict) else {}
-                kind, options = spec.get("type"), spec.get("options")
-                choice = kind in ("dropdown", "radio", "image", "checkbox")
-                if kind != "text" and not (choice and isinstance(options, dict)):
-                    raise ValueError(f"attribute {name!r} needs a type of VIA and its options")
+            for spec in member(schema, part, dict).values():
+                if member(spec, "type", str) != "text":
+                    member(spec, "options", dict)
     return schema
 
 
 def write_via_csv(pictures, path) -> None:
-    """Write a CSV byte for byte as VIA does.
-
-    Raises ValueError for NaN, or a file name that would come back as another; OSError (such as
-    IsADirectoryError) where `path` cannot be written. A file that was there stays as it was.
-    """
+    """Write a CSV as VIA does; ValueError for NaN, or a file name that would be read as another."""
 
     def cell(value):
         return '"' + to_json(value).replace('"', '""') + '"'
@@ -278,7 +242,7 @@ def write_via_csv(pictures, path) -> None:
         start = f"{p.filename},{p.size},{cell(p.file_attributes)},{len(p.regions)}"
         empty = f'{start},0,"{{}}","{{}}"'
         broken = re.search("[\r\n\ud800-\udfff]", p.filename)
-        if broken or ('"' in p.filename and _csv_row(empty, ",", COLUMNS)[0] != p.filename):
+        if broken or ('"' in p.filename and _csv_row(empty)[0] != p.filename):
             raise ValueError(f"VIA's CSV cannot hold the file name {p.filename!r}: rename the file")
         lines += [
             f"{start},{i},{cell(r.shape)},{cell(r.attributes)}" for i, r in enumerate(p.regions)
@@ -291,11 +255,10 @@ def write_via_project(pictures, path, schema) -> None:
 
     `schema` is what `read_schema` returns. Raises ValueError for NaN or a picture listed twice.
     """
+    keys = "shape_attributes", "region_attributes"
     metadata = {}
     for p in pictures:
-        regions = [
-            {"shape_attributes": r.shape, "region_attributes": r.attributes} for r in p.regions
-        ]
+        regions = [dict(zip(keys, (r.shape, r.attributes))) for r in p.regions]
         entry = {"filename": p.filename, "size": p.size, "regions": regions}
         metadata[f"{p.filename}{p.size}"] = {**entry, "file_attributes": p.file_attributes}
     if len(metadata) < len(pictures):
@@ -311,10 +274,7 @@ def write_via_project(pictures, path, schema) -> None:
 
 
 def bounding_box(shape) -> tuple:
-    """The upright box (x, y, width, height) in pixels around a VIA shape; a point has no area.
-
-    Raises ValueError for an unknown shape or a coordinate that is no finite number.
-    """
+    """The upright box (x, y, width, height) around a VIA shape; ValueError for a broken one."""
     if problem := shape_problem(shape):
         raise ValueError(": ".join(problem[:2]))
     kind = shape["name"]
@@ -331,10 +291,7 @@ def bounding_box(shape) -> tuple:
 
 
 def boxes(pictures) -> np.ndarray:
-    """The boxes of all regions in order: float64 (n, 4) of x, y, width, height in pixels.
-
-    Raises AnnotationError for broken shapes, with their pictures and rows.
-    """
+    """All boxes in order, float64 (n, 4), in pixels; AnnotationError for broken shapes."""
     regions = [(p.filename, r) for p in pictures for r in p.regions]
     problems = [(name, r.row, shape_problem(r.shape)) for name, r in regions]
     if findings := [Finding(name, row, *problem) for name, row, problem in problems if problem]:
@@ -343,13 +300,9 @@ def boxes(pictures) -> np.ndarray:
 
 
 def from_boxes(names, boxes, attributes=()) -> list[Picture]:
-    """Pictures of one rect each: file names, boxes (n, 4) in pixels, and a dict of attributes each.
-
-    Raises ValueError for lists that are not equally long, or anything but one box per name.
-    """
+    """Pictures of one rect each, of file names, boxes (n, 4) in pixels, and dicts of attributes."""
     if len(names) != len(boxes) or any(np.shape(box) != (4,) for box in boxes):
-        several = "A picture with more is Picture(name, [Region(...), Region(...)])."
-        raise ValueError(f"Give one box (x, y, width, height) per name. {several}")
+        raise ValueError("Give one box (x, y, width, height) per name.")
     rects = (dict(zip(SHAPES["rect"], np.asarray(box).tolist())) for box in boxes)
     return [
         Picture(name, [Region({"name": "rect", **rect}, values)])
@@ -358,12 +311,7 @@ def from_boxes(names, boxes, attributes=()) -> list[Picture]:
 
 
 def rescale(pictures, factor) -> list[Picture]:
-    """The pictures with all coordinates and lengths times `factor`, to VIA's three decimals.
-
-    Raises AnnotationError for broken shapes, ValueError for a factor that is no number above 0.
-    """
-    if not is_number(factor) or factor <= 0:
-        raise ValueError(f"factor = {factor!r}: a number above 0 is needed.")
+    """The pictures with all lengths times `factor`, to VIA's three decimals."""
     boxes(pictures)  # raises for broken shapes
 
     def region(r):
@@ -380,30 +328,28 @@ def overhang(shape, size):
     return max(-x, -y, x + w - size[0], y + h - size[1])
 
 
-def is_number(value):
-    return isinstance(value, (int, float, np.number)) and abs(value) < 1e9  # false for NaN
+def _is_number(value):
+    return isinstance(value, int | float | np.number) and abs(value) < 1e9  # false for NaN
 
 
 def shape_problem(shape, size=None):
-    """(problem, fix, cause) of a shape in a picture of `size`, or None."""
+    """(problem, fix, cause) of a shape in a picture of `size` (width, height), or None."""
     again, kind = "draw the region again", shape.get("name")
     if not isinstance(kind, str) or kind not in SHAPES:
-        return f"shape {short(kind)} is unknown", f"use one of {', '.join(SHAPES)}", None
+        return f"shape {short(kind)} is unknown", again, None
     for key in [*SHAPES[kind], *({"theta"} & shape.keys())]:
         value = shape.get(key)
         values = value if "poly" in kind else [value]
-        if not isinstance(values, list | tuple) or not values or not all(map(is_number, values)):
+        if not isinstance(values, list | tuple) or not values or not all(map(_is_number, values)):
             return f"{key} is {short(value)}, not finite numbers", again, None
         if key in ("width", "height", "r", "rx", "ry") and value < 0:
             return f"{key} is negative ({value})", again, f"{key} is negative"
     if "poly" in kind and len(shape["all_points_x"]) != len(shape["all_points_y"]):
         return "all_points_x and all_points_y differ in length", again, None
-    if size and (far := overhang(shape, size)) > TOLERANCE:
+    if size and overhang(shape, size) > TOLERANCE:
         x, y, w, h = bounding_box(shape)
         where = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g} reaches outside the picture"
-        can_cut = kind == "rect" and far <= 1
-        fix = f"move its border into the picture{', or cut it by checks.tidy' if can_cut else ''}"
-        return f"{where} ({size[0]} x {size[1]})", fix, fix
+        return f"{where} ({size[0]} x {size[1]})", "move its border into the picture", "outside"
     return None
 
 
