@@ -1,17 +1,13 @@
 """Annotations as COCO, YOLO and Pascal VOC, written and read back, for Assignment4A.
 
-A writer takes the pictures of `helpers.annotation.via`, with the class of a region in its attribute
-"label", and `sizes`, {file name: (width, height)} in pixels. It checks first, raises
-AnnotationError with every finding, and replaces its target as a whole or not at all.
-A file or folder that cannot be written is an OSError. Names may hold folders; a label file is named
-by `flat_name`. A reader returns pictures with rect regions; it raises AnnotationError for damaged
-content and FileNotFoundError for a missing file.
+A writer takes pictures whose regions have their class in the attribute "label", and `sizes`,
+{file name: (width, height)} in pixels. It raises AnnotationError with every finding before it
+writes, and OSError where it cannot. A reader returns pictures with rects; it raises AnnotationError
+for damaged content, FileNotFoundError for a missing file.
 """
 
 import math
-import os
 import re
-import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path, PurePosixPath
 from reprlib import repr as short
@@ -20,7 +16,7 @@ import numpy as np
 
 from helpers.annotation import via
 from helpers.annotation.checks import check
-from helpers.files import member, parse_json, read_text, sweep, to_json, write_text, writing
+from helpers.files import member, parse_json, read_text, to_json, write_text
 
 # what a line of text cannot hold: control characters, line ends, half a surrogate pair
 CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff"
@@ -34,9 +30,8 @@ NOT_A_NAME = re.compile(
 def write_coco(pictures, path, sizes, categories) -> None:
     """Write COCO detection JSON (Lin et al. 2014, arXiv 1405.0312; cocodataset.org/#format-data).
 
-    `categories` are the labels in order. Boxes are 0-based x, y, width, height; `segmentation` is
-    the polygon, or else the box, and `area` what it holds; all ids begin at 1 (pycocotools scores
-    an annotation 0 as a miss); attributes but the label go under "attributes".
+    `categories` are the labels in order. Boxes are 0-based x, y, width, height; ids begin at 1, for
+    pycocotools scores an annotation 0 as a miss. Other attributes go under "attributes".
     """
     require_exportable(pictures, sizes, categories)
     ids = {name: i for i, name in enumerate(categories, 1)}
@@ -45,33 +40,16 @@ def write_coco(pictures, path, sizes, categories) -> None:
         width, height = sizes[p.filename]
         images.append({"id": image_id, "file_name": p.filename, "width": width, "height": height})
         for r in p.regions:
-            outline = _outline(r.shape)
+            x, y, w, h = box = via.bounding_box(r.shape)
             annotations.append({
                 "id": len(annotations) + 1, "image_id": image_id,
-                "category_id": ids[r.attributes["label"]],
-                "bbox": list(via.bounding_box(r.shape)), "area": _area(outline), "iscrowd": 0,
-                "segmentation": [[v for point in outline for v in point]],
+                "category_id": ids[r.attributes["label"]], "bbox": box, "area": w * h, "iscrowd": 0,
+                "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
                 "attributes": {k: v for k, v in r.attributes.items() if k != "label"},
             })  # fmt: skip
     named = [{"id": i, "name": name} for name, i in ids.items()]
     coco = {"info": {}, "images": images, "annotations": annotations, "categories": named}
     write_text(path, to_json(coco))
-
-
-def _outline(shape):
-    """Corners (x, y) of the polygon, or else of the box."""
-    if shape["name"] == "polygon":
-        points = list(zip(shape["all_points_x"], shape["all_points_y"], strict=True))
-        if _area(points) > 0:
-            return points
-    x, y, w, h = via.bounding_box(shape)
-    return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
-
-
-def _area(points):
-    """The area of a polygon, by the shoelace formula."""
-    (x, y), (u, v) = np.transpose(points), np.transpose([*points[1:], points[0]])
-    return round(abs(float(x @ v - u @ y)) / 2, 6)
 
 
 def read_coco(path) -> list[via.Picture]:
@@ -99,7 +77,7 @@ def _by_id(coco, part, key):
 
 
 def flat_name(filename) -> str:
-    """The name of a picture without its folders: "Set1/IMG (2).jpg" becomes "Set1__IMG (2).jpg"."""
+    """The name without folders: "Set1/IMG (2).jpg" becomes "Set1__IMG (2).jpg"."""
     return "__".join(PurePosixPath(filename).parts)
 
 
@@ -113,7 +91,6 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
     A line is class index, centre x, centre y, width, height as shares of the picture, six decimals
     (https://docs.ultralytics.com/datasets/detect): up to 8192 pixels, less than 0.01 pixel off.
     data.yaml is for trainers, which look for a picture in images/ under its `flat_name`.
-    Also raises FileExistsError for a folder that holds other files.
     """
     require_exportable(pictures, sizes, categories, ".txt")
     indices = {name: i for i, name in enumerate(categories)}
@@ -133,31 +110,28 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
 
 
 def read_yolo(folder, sizes) -> list[via.Picture]:
-    """Read the pictures that `sizes` names, in its order, from a YOLO folder.
+    """Read the pictures that `sizes` names, in its order, from a folder as `write_yolo` writes it.
 
-    The labels are in labels/, or beside classes.txt. An empty file says that there is nothing in
-    the picture; a missing one, that nobody has looked.
+    An empty file says that there is nothing in the picture; a missing one, that nobody has looked.
     """
     folder, pictures = Path(folder), []
-    labels = folder / "labels" if (folder / "labels").is_dir() else folder
     with via.reading(folder / "classes.txt", "list of classes"):
-        names = dict(enumerate(read_text(folder / "classes.txt").splitlines()))
+        names = read_text(folder / "classes.txt").splitlines()
     for filename, size in sizes.items():
-        path, regions = labels / _label_file(filename, ".txt"), []
+        path, regions = folder / "labels" / _label_file(filename, ".txt"), []
         if not path.is_file():
             raise FileNotFoundError(f"No label file {path}: leave {filename!r} out of sizes.")
         with via.reading(path, "YOLO label file"):
             for line in path.read_text(encoding="utf-8-sig").splitlines():
                 index, *numbers = line.split()
-                cx, cy, w, h = map(float, numbers)
-                if max(cx, cy, w, h) > 1 + HAIR:
-                    raise ValueError(f"{line!r} holds no shares of the picture, from 0 to 1")
-                if int(index) not in names:
+                center, sides = np.reshape([float(number) for number in numbers], (2, 2))
+                edges = np.array([center - sides / 2, center + sides / 2])
+                if edges.min() < -HAIR or edges.max() > 1 + HAIR:
+                    raise ValueError(f"{line!r} reaches beyond the picture, whose shares end at 1")
+                if int(index) not in range(len(names)):
                     raise ValueError(f"there is no class {index} among the {len(names)}")
-                edges = np.array([[cx - w / 2, cy - h / 2], [cx + w / 2, cy + h / 2]])
-                inside = edges.clip(0, 1)  # six decimals may reach a hair beyond
-                low, high = np.where(abs(edges - inside) < HAIR, inside, edges) * size
-                box = np.concatenate([low, high - low]).tolist()
+                low, high = edges.clip(0, 1) * size
+                box = [*low.tolist(), *(high - low).tolist()]
                 regions.append(_rect(box, {"label": names[int(index)]}))
         pictures.append(via.Picture(filename, regions))
     return pictures
@@ -168,8 +142,7 @@ def write_voc(pictures, folder, sizes) -> None:
 
     Pixels are whole, count from 1, and the last one is included: xmin = x + 1, xmax = x + width; a
     box goes to the nearest edges of pixels and covers at least one. `truncated` and `occluded` are
-    1 where the attribute of that name is "yes". Also raises FileExistsError for a folder that
-    holds other files.
+    1 where the attribute of that name is "yes".
     """
     require_exportable(pictures, sizes, suffix=".xml")
     files = {}
@@ -199,7 +172,7 @@ def _pixels(start, length, limit):
 
 def _add(element, **children):
     for tag, value in children.items():
-        ET.SubElement(element, tag).text = value if isinstance(value, str) else to_json(value)
+        ET.SubElement(element, tag).text = str(value)
 
 
 def read_voc(folder) -> list[via.Picture]:
@@ -211,8 +184,8 @@ def read_voc(folder) -> list[via.Picture]:
         with via.reading(path, "Pascal VOC file"):
             root, regions = ET.fromstring(read_text(path)), []
             for thing in root.iter("object"):
-                sides = ("xmin", "ymin", "xmax", "ymax")
-                left, top, right, bottom = (float(_need(thing, f"bndbox/{side}")) for side in sides)
+                sides = (f"bndbox/{side}" for side in ("xmin", "ymin", "xmax", "ymax"))
+                left, top, right, bottom = (float(_need(thing, side)) for side in sides)
                 box = left - 1, top - 1, right - left + 1, bottom - top + 1
                 regions.append(_rect(box, {"label": _need(thing, "name")}))
             pictures.append(via.Picture(_need(root, "filename"), regions))
@@ -226,11 +199,9 @@ def _need(element, tag):
 
 
 def _rect(box, attributes):
-    region = via.Region(
-        {"name": "rect"} | dict(zip(via.SHAPES["rect"], box, strict=True)), attributes
-    )
-    via.bounding_box(region.shape)  # raises for NaN and negative sizes
-    return region
+    shape = {"name": "rect"} | dict(zip(via.SHAPES["rect"], box, strict=True))
+    via.bounding_box(shape)  # raises for NaN and negative sizes
+    return via.Region(shape, attributes)
 
 
 def require_exportable(pictures, sizes, categories=None, suffix=None) -> None:
@@ -239,40 +210,38 @@ def require_exportable(pictures, sizes, categories=None, suffix=None) -> None:
     `suffix` is that of the label files, if there is one per picture.
     """
     findings = check(pictures, sizes=sizes) or [
-        via.Finding(p.filename, *problem) for p in pictures for problem in _problems(p, categories)
+        via.Finding(*problem) for problem in _problems(pictures, categories, suffix)
     ]
-    for i, name in enumerate(categories or ()):
-        if name in categories[:i] or not _is_line(name):
-            problem = f"{short(name)} comes twice, or is no line of text"
-            findings.append(via.Finding("categories", None, problem, "leave it out, or rename it"))
-    owners = {}
-    for p in pictures if suffix and not findings else ():
-        file = _label_file(p.filename, suffix)
-        if (owner := owners.setdefault(file.casefold(), p)) is not p:
-            problem = f"it would share one label file, {file!r}, with {owner.filename!r}"
-            findings.append(via.Finding(p.filename, p.row, problem, "rename one of them"))
     if findings:
         raise via.AnnotationError(*findings)
 
 
-def _problems(p, categories):
-    """Yield (row, problem, fix) for what no export can hold."""
-    parts = PurePosixPath(p.filename).parts
-    if not parts or any(map(NOT_A_NAME.search, parts)):
-        problem = f"{p.filename!r} is no file name below a folder that every system can hold"
-        yield p.row, problem, 'rename it without < > : " | ? * \\ and "..", or device names (CON)'
-    for r in p.regions:
-        label = r.attributes.get("label")
-        text = label.strip() if isinstance(label, str) else ""
-        known = [label] if categories is None else categories
-        if not _is_line(text):
-            yield r.row, f"label is {short(label)}, no text to export", "choose a label"
-        elif text != label and (label not in known or not _is_line(label)):
-            yield r.row, f"label {label!r} has white space at its ends", "strip it by checks.tidy"
-        elif label not in known:
-            yield r.row, f"label {label!r} is none of the categories", "choose one, or add it"
-        if min(via.bounding_box(r.shape)[2:]) <= 0:
-            yield r.row, f"{r.shape['name']} without area", "leave it out"
+def _problems(pictures, categories, suffix):
+    """Yield (file, row, problem, fix) for what no export can hold."""
+    for name in categories or ():
+        if categories.count(name) > 1 or not _is_line(name):
+            problem = f"{short(name)} comes twice, or is no line of text"
+            yield "categories", None, problem, "leave it out, or rename it"
+    owners = {}
+    for p in pictures:
+        parts = PurePosixPath(p.filename).parts
+        if not parts or any(map(NOT_A_NAME.search, parts)):
+            fix = 'rename it without < > : " | ? * \\ and "..", or device names (CON)'
+            yield p.filename, p.row, "no file name that every system can hold", fix
+        owner = owners.setdefault(_label_file(p.filename, suffix).casefold(), p)
+        if suffix and owner is not p:
+            problem = f"it would share one label file with {owner.filename!r}"
+            yield p.filename, p.row, problem, "rename one of them"
+        for r in p.regions:
+            label = r.attributes.get("label")
+            if not _is_line(label):
+                fix = "choose a label; checks.tidy strips white space"
+                yield p.filename, r.row, f"label is {short(label)}, no line of text", fix
+            elif categories is not None and label not in categories:
+                problem = f"label {label!r} is none of the categories"
+                yield p.filename, r.row, problem, "choose one, or add it"
+            if min(via.bounding_box(r.shape)[2:]) <= 0:
+                yield p.filename, r.row, f"{r.shape['name']} without area", "leave it out"
 
 
 def _is_line(text):
@@ -280,22 +249,10 @@ def _is_line(text):
 
 
 def _write_folder(folder, files):
-    """Write {name: text} as the whole content of a folder; a full disk leaves the old one."""
-    folder = Path(folder).resolve()
-    if folder.is_file():  # never delete what somebody else put there
-        raise FileExistsError(f"{folder} is a file: choose a new folder")
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    """Write {name: text} as the content of a folder; FileExistsError if it holds other files."""
+    folder = Path(folder)
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("[!.]*") if p.is_file()}
     if others := present - set(files):
         raise FileExistsError(f"{folder} also holds {short(sorted(others))}: choose a new folder")
-    with writing(folder):
-        sweep(folder)
-        new = folder.with_name(f".{os.getpid()}_{folder.name}")  # as in files.replacing
-        try:
-            for name, text in files.items():
-                (new / name).parent.mkdir(parents=True, exist_ok=True)
-                (new / name).write_text(text, encoding="utf-8", newline="\n")
-            for name in files:  # none but these are there
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(new / name, folder / name)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+    for name, text in files.items():
+        write_text(folder / name, text)
