@@ -18,12 +18,11 @@ RECORDED = ROOT / "saved_models"
 def replacing(path: Path):
     """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
 
-    A crash, a full disk or an interrupt leaves the old file as it was; an error, nothing else. A
-    symbolic link stays one, and the file keeps its mode.
+    An error, a full disk or an interrupt leaves the old file as it was. What a killed process
+    leaves half written, the next write replaces. A link stays one, and the file keeps its mode.
     """
     path = Path(path).resolve()
-    sweep(path)
-    temporary = path.with_name(f".{os.getpid()}_{path.name}")
+    temporary = path.with_name(f".partial_{path.name}")  # for the suffix counts
     try:
         yield temporary
         if path.exists():
@@ -31,28 +30,6 @@ def replacing(path: Path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def sweep(path: Path) -> None:
-    """Remove what killed processes left half written of one file or folder."""
-    for half in abandoned(path.parent):
-        if half.name.partition("_")[2] == path.name:
-            shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
-
-
-def abandoned(folder: Path) -> list[Path]:
-    """What processes that are gone were writing in a folder, inside `replacing`, when they died."""
-
-    def is_alive(process):
-        if process == os.getpid():  # writes nothing now: an earlier machine had the number
-            return False
-        try:
-            return os.name == "nt" or not os.kill(process, 0)  # which interrupts on Windows
-        except OSError as error:
-            return isinstance(error, PermissionError)  # it is somebody else's
-
-    halves = ((path, re.match(r"\.(\d{1,9})_", path.name)) for path in Path(folder).glob(".*_*"))
-    return [path for path, match in halves if match and not is_alive(int(match[1]))]
 
 
 @contextmanager
@@ -68,10 +45,7 @@ def writing(path):
 
 
 def read_text(path) -> str:
-    """UTF-8, with or without a byte order mark; line ends become LF.
-
-    Raises FileNotFoundError, UnicodeDecodeError, and ValueError for an empty file.
-    """
+    """UTF-8, line ends as LF. Raises FileNotFoundError, and ValueError for other or empty files."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {path}. Check the path.")
     text = Path(path).read_text(encoding="utf-8-sig")
@@ -95,7 +69,7 @@ def parse_json(text) -> dict:
     def unique(pairs):
         members = dict(pairs)
         if len(members) < len(pairs):
-            [(repeated, _)] = Counter(key for key, _ in pairs).most_common(1)
+            repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise ValueError(f"the key {repeated[:99]!r} comes twice")
         return members
 
@@ -115,11 +89,9 @@ def member(entry, name, kind, default=None):
 
 
 def to_json(value) -> str:
-    """JSON as JavaScript writes it for VIA: compact, 12.0 as 12, half a surrogate pair escaped.
-
-    Raises ValueError for NaN and infinity.
-    """
+    """JSON as JavaScript writes it: compact, 12.0 as 12. Raises ValueError for NaN and infinity."""
     text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # half a surrogate pair is no UTF-8
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):x}", text)
 
 

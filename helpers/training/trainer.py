@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import environment
-from helpers.files import abandoned, replacing, writing
+from helpers.files import replacing, writing
 from helpers.training import devices, optimizers
 from helpers.training.augment import Augment
 from helpers.training.data import Dataset
@@ -246,8 +246,6 @@ def _states(folder):
 
 def _newest_state(folder) -> _State | None:
     """The newest state that can be read, if any."""
-    for path in abandoned(folder):
-        path.unlink(missing_ok=True)
     for path in reversed(_states(folder)):
         try:
             with np.load(path, allow_pickle=False) as file:
