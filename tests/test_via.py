@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import CLASSES, GOOD, rect, three_pictures
+from records import GOOD, rect, three_pictures
 
 from helpers.annotation import agreement, checks
 from helpers.annotation import via as an
@@ -24,10 +24,7 @@ from helpers.annotation.via import AnnotationError, Picture, Region
 pytestmark = pytest.mark.filterwarnings("error")
 ROOT = Path(__file__).resolve().parents[1]
 ATTRIBUTES = ROOT / "images/annotations/via_attributes.json"
-HEADER = (
-    "filename,file_size,file_attributes,region_count,region_id,"
-    "region_shape_attributes,region_attributes"
-)
+HEADER = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
 SHAPES = [
     {"name": "rect", "x": 56, "y": 5, "width": 55, "height": 49},
     {"name": "circle", "cx": 20, "cy": 30, "r": 7.071},
@@ -55,22 +52,19 @@ VIA_JSON = (
 )
 
 
-def row(name="a.png", size="-1", shape=None, attributes=None, file="{}"):
+def row(name="a.png", size="-1", shape=SHAPES[0], attributes=GOOD, file="{}"):
     """A CSV row from dicts, or from raw text for a cell."""
 
     def cell(value):
         text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
         return '"' + text.replace('"', '""') + '"'
 
-    return (
-        f"{name},{size},{cell(file)},1,0,{cell(SHAPES[0] if shape is None else shape)},"
-        f"{cell(GOOD if attributes is None else attributes)}"
-    )
+    return f"{name},{size},{cell(file)},1,0,{cell(shape)},{cell(attributes)}"
 
 
-def csv_file(folder, *rows, header=HEADER, name="via_export_csv.csv"):
+def csv_file(folder, *rows, name="via_export_csv.csv"):
     path = folder / name
-    path.write_bytes("\n".join([header, *rows]).encode())
+    path.write_bytes("\n".join([HEADER, *rows]).encode())
     return path
 
 
@@ -98,9 +92,6 @@ def pictures():
     return three_pictures()
 
 
-# -- reading and writing VIA -----------------------------------------------------------------------
-
-
 def test_csv_of_via_comes_back_byte_for_byte(tmp_path):
     path = tmp_path / "x.csv"
     path.write_bytes(VIA_CSV.encode())
@@ -110,16 +101,14 @@ def test_csv_of_via_comes_back_byte_for_byte(tmp_path):
 
 def test_json_project_and_csv_hold_the_same(tmp_path, schema):
     pictures = an.read_via(json_file(tmp_path, json.loads(VIA_JSON)))
-    assert pictures[0].regions == [
-        Region({"name": "ellipse", "cx": 25, "cy": 19, "rx": 2.75, "ry": 6, "theta": 0.001},
-               {"q": {"ok": True}})]  # fmt: skip
-    assert [(p.filename, p.size) for p in pictures] == [("a b.jpg", 98120), ("b.png", -1)]
-    assert pictures[0].file_attributes == {"caption": "ü→\x01\n"}
+    shape = {"name": "ellipse", "cx": 25, "cy": 19, "rx": 2.75, "ry": 6, "theta": 0.001}
+    caption = {"caption": "ü→\x01\n"}
+    one = Picture("a b.jpg", [Region(shape, {"q": {"ok": True}})], 98120, caption)
+    assert pictures == [one, Picture("b.png")]
     an.write_via_project(pictures[::-1], tmp_path / "p.json", schema)  # begins with an empty one
     an.write_via_csv(pictures[::-1], tmp_path / "p.csv")
     of_json, of_csv = (an.read_via(tmp_path / f"p.{end}") for end in ("json", "csv"))
     assert of_json == of_csv == pictures[::-1]
-    assert [p.row for p in of_json] == [p.row for p in of_csv] == [2, 3]
     assert of_json[1].regions[0].row == of_csv[1].regions[0].row == 3
 
 
@@ -238,9 +227,6 @@ def test_via_round_trip(tmp_path_factory, pictures):
         assert path.read_bytes() == written
 
 
-# -- what VIA's own importer demands ---------------------------------------------------------------
-
-
 def test_via_opens_the_project(tmp_path, pictures, schema):
     """Rules of its importer: settings must hold the project's name, every entry needs four keys and
     its name and size as key, the id list may name known pictures only."""
@@ -255,19 +241,6 @@ def test_via_opens_the_project(tmp_path, pictures, schema):
     assert d["_via_attributes"] == schema == an.read_schema(tmp_path / "course.json")
     with pytest.raises(ValueError, match="listed twice: merge"):
         an.write_via_project([Picture("a.png"), Picture("a.png")], tmp_path / "p.json", schema)
-
-
-def test_attributes_file_is_what_via_exports(schema):
-    """Rule: choices need type, description, options and default_options; compact JSON."""
-    text = ATTRIBUTES.read_bytes().decode()
-    assert text == json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
-    for spec in schema["region"].values():
-        assert list(spec) == ["type", "description", "options", "default_options"]
-        assert spec["type"] in ("dropdown", "radio", "checkbox")
-    assert list(schema["region"]["label"]["options"]) == CLASSES
-
-
-# -- boxes -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape, box", list(zip(SHAPES, [
@@ -333,8 +306,6 @@ def test_masks_cover_the_pixels_of_the_boxes(pictures):
     assert got.shape == (3, 32, 32) and got.dtype == bool and got[0].all() and not got[2].any()
     columns, rows = np.nonzero(got[1].any(0))[0], np.nonzero(got[1].any(1))[0]
     assert columns.tolist() == [1, 2, 3] and rows.tolist() == [2, 3, 4, 5]  # x..x+width-1
-    wide = agreement.masks([Picture("a", [rect(0, 0, 2.5, 1), rect(5, 2, 2, 1)])], (7, 3))[0]
-    assert wide.shape == (3, 7) and wide.sum() == 4 and wide[0, :2].all() and wide[2, 5:].all()
     assert not agreement.masks([Picture("a", [rect(0.6, 0, 0.8, 1)])], (2, 1)).any()  # no centre
 
 
@@ -344,18 +315,6 @@ def test_rescale_there_and_back():
     np.testing.assert_allclose(an.boxes(large), 20 * an.boxes(pictures), atol=1e-3)
     assert large[0].regions[2].shape["theta"] == -0.785
     assert an.rescale(large, 1 / 20) == pictures
-    thirds = [Picture("a", [rect(i, i, 10, 10) for i in range(33)])]
-    assert an.rescale(an.rescale(thirds, 49), 1 / 49) == thirds  # 49 * (1 / 49) is not 1
-    assert an.boxes(an.rescale(thirds, 1 / 3))[1].tolist() == [0.333, 0.333, 3.333, 3.333]
-
-
-# -- check -----------------------------------------------------------------------------------------
-
-
-def test_check_of_a_clean_file(tmp_path, pictures, schema):
-    an.write_via_csv(pictures, tmp_path / "x.csv")
-    sizes = dict.fromkeys([p.filename for p in pictures], (32, 32))
-    assert checks.check(str(tmp_path / "x.csv"), schema, sizes) == []
 
 
 @pytest.mark.parametrize("line, problem, fix", [
@@ -415,14 +374,12 @@ def test_boxes_on_the_border_are_inside():
 
 def test_boxes_of_enlarged_copies_are_recognised(pictures, schema):
     sizes = dict.fromkeys([p.filename for p in pictures], (32, 32))
-    for factor in (1, 2, 16, 125):
+    for factor in (1, 2, 125):
         assert checks.enlargement(an.rescale(pictures, factor), sizes) == factor
     [found] = checks.check(an.rescale(pictures, 16), schema, sizes)
     assert "up to 16 times beyond" in found.problem and "rescale(pictures, 1 / 16)" in found.fix
     stray = [*pictures, Picture("d.png", [rect(500, 0, 9, 9)])]
     assert checks.enlargement(stray, {**sizes, "d.png": (32, 32)}) == 1  # one says nothing
-    broken = [Picture("a.png", [Region({"name": "blob"})]), Picture("unknown")]
-    assert checks.enlargement(broken, sizes) == checks.enlargement([], sizes) == 1
 
 
 def test_tidy_cuts_what_reaches_a_little_over_the_border():
@@ -431,7 +388,6 @@ def test_tidy_cuts_what_reaches_a_little_over_the_border():
     assert after == [Picture("a.png", [rect(0, 3, 12, 29), rect(1, 1, 9, 9)])]
     told = "a.png, row 2: rect reached 0.5 pixels over the border. Fix: done, cut there."
     assert str(change) == told
-    assert checks.check(after, sizes={"a.png": (32, 32)}) == []
     assert checks.tidy(after, {"a.png": (32, 32)}) == (after, [])
     assert checks.tidy(before) == (before, [])  # sizes unknown
 
@@ -456,9 +412,6 @@ def test_tidy_strips_white_space(schema):
     assert checks.check(after, schema) == []
 
 
-# -- damaged and hostile files ---------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("content, word", [
     (b" \r\n ", "empty"), (b"\x89PNG\r\n\x1a\n", "utf-8"),
     (HEADER.replace(",region_id", "").encode(), "missing columns"),
@@ -477,14 +430,6 @@ def test_damaged_files_give_one_clear_error(tmp_path, content, word):
     assert checks.check(tmp_path / "bad") == error.value.findings != []
 
 
-def test_a_cell_may_be_longer_than_csv_allows(tmp_path):
-    """The csv module stops at 131,072 characters; a polygon may have more."""
-    points = list(range(50_000))
-    shape = {"name": "polygon", "all_points_x": points, "all_points_y": points}
-    [picture] = an.read_via(csv_file(tmp_path, row(shape=shape)))
-    assert picture.regions[0].shape == shape
-
-
 @pytest.mark.parametrize("text, word", [
     ('{"region":{}}', "'file'"), ('{"region":{"a":{}},"file":{}}', "'type'"),
     ('{"region":{"a":{"type":"radio","options":["x"]}},"file":{}}', "options")])  # fmt: skip
@@ -492,9 +437,6 @@ def test_damaged_schema(tmp_path, text, word):
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(AnnotationError, match=word):
         an.read_schema(tmp_path / "s.json")
-
-
-# -- comparing annotators --------------------------------------------------------------------------
 
 
 def test_matching_is_one_to_one_and_the_best():
@@ -512,29 +454,16 @@ def test_matching_is_one_to_one_and_the_best():
     assert result.only_a == [] and result.only_b == [("p", b[0].regions[2])]
 
 
-def test_pairs_below_the_gate_push_out_no_good_one():
-    """IoU 0.6 beside two of 0.48: without the gate the two would win, and then both be dropped."""
-    a = [Picture("p", [rect(0, 0, 100, 1), rect(0, 0, 29, 1)])]
-    b = [Picture("p", [rect(0, 0, 60, 1), rect(52, 0, 48, 1)])]
-    overlap = agreement.iou(an.boxes(a), an.boxes(b))
-    assert overlap[0, 0] < overlap[0, 1] + overlap[1, 0] and overlap[0, 0] >= 0.5
-    result = agreement.compare(a, b)
-    assert result.pairs == [("p", a[0].regions[0], b[0].regions[0], 0.6)]
-    assert (result.only_a, result.only_b) == ([("p", a[0].regions[1])], [("p", b[0].regions[1])])
-
-
 def test_unmatched_lone_and_empty_pictures():
     point = Region(SHAPES[5])
     a = [Picture("p", [rect(0, 0, 10, 10)]), Picture("q", [rect(0, 0, 4, 4), point]), Picture("r")]
     b = [Picture("p", [rect(5, 0, 10, 10)]), Picture("s", [rect(1, 1, 4, 4)])]
     result = agreement.compare(a, b)
-    assert result.pairs == [] and math.isnan(result.mean_iou)
-    assert result.attributes.empty and list(result.attributes) == ["equal", "kappa"]
+    assert result.pairs == [] and math.isnan(result.mean_iou) and result.attributes.empty
     assert [n for n, _ in result.only_a] == ["p", "q", "q"]
     assert [n for n, _ in result.only_b] == ["p", "s"]
     assert len(agreement.compare(a, b, gate=1 / 3).pairs) == 1  # IoU of the pair is exactly a third
     assert agreement.compare(a, a).only_a == [("q", point)]  # no area, so no partner
-    assert an.boxes([Picture("e")]).shape == (0, 4) and agreement.masks([], (8, 8)).size == 0
 
 
 def test_kappa_against_worked_examples():
