@@ -89,8 +89,8 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
     """Write YOLO labels: labels/NAME.txt per picture, and above them classes.txt and data.yaml.
 
     A line is class index, centre x, centre y, width, height as shares of the picture, six decimals
-    (https://docs.ultralytics.com/datasets/detect): up to 8192 pixels, less than 0.01 pixel off.
-    data.yaml is for trainers, which look for a picture in images/ under its `flat_name`.
+    (https://docs.ultralytics.com/datasets/detect). data.yaml is for trainers, which look for a
+    picture in images/ under its `flat_name`.
     """
     require_exportable(pictures, sizes, categories, ".txt")
     indices = {name: i for i, name in enumerate(categories)}
@@ -209,10 +209,8 @@ def require_exportable(pictures, sizes, categories=None, suffix=None) -> None:
 
     `suffix` is that of the label files, if there is one per picture.
     """
-    findings = check(pictures, sizes=sizes) or [
-        via.Finding(*problem) for problem in _problems(pictures, categories, suffix)
-    ]
-    if findings:
+    problems = (via.Finding(*problem) for problem in _problems(pictures, categories, suffix))
+    if findings := check(pictures, sizes=sizes) or list(problems):
         raise via.AnnotationError(*findings)
 
 

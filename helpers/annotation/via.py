@@ -3,7 +3,8 @@
 A `Picture` holds any number of `Region`s, as in the VGG Image Annotator, VIA 2 (Dutta and Zisserman
 2019, https://www.robots.ox.ac.uk/~vgg/software/via/). What its page reads is read here, what it
 writes is written byte for byte. A box is (x, y, width, height) in pixels from the top left edge of
-the picture: x=5, width=6 covers the columns 5..10.
+the picture: x=5, width=6 covers the columns 5..10. Damaged annotations raise AnnotationError, a
+missing file FileNotFoundError, one that cannot be written OSError, such as IsADirectoryError.
 """
 
 import csv
@@ -81,10 +82,7 @@ def one_per_cause(findings) -> list[Finding]:
     causes = {}
     for finding in findings:
         causes.setdefault(finding.cause or finding.problem, []).append(finding)
-    return [
-        same[0]._replace(more=sum(1 + finding.more for finding in same) - 1)
-        for same in causes.values()
-    ]
+    return [s[0]._replace(more=sum(f.more + 1 for f in s) - 1) for s in causes.values()]
 
 
 class AnnotationError(ValueError):
@@ -113,8 +111,7 @@ def reading(path, kind):
 def read_via(path) -> list[Picture]:
     """Read what VIA 1 and 2 export: CSV, annotation JSON, project JSON, told apart by content.
 
-    A spreadsheet may have saved the CSV. An attribute left open, `undefined` in VIA's CSV, is
-    missing. Raises AnnotationError with every finding, FileNotFoundError for a missing file.
+    A spreadsheet may have saved the CSV. An attribute left open, `undefined` there, is missing.
     """
     with reading(path, "VIA file"):
         text = read_text(path)
@@ -133,9 +130,7 @@ def _from_csv(name, text):
         try:
             filename, size, about, shape, attributes = _csv_row(line, delimiter)
         except DAMAGED as error:
-            fix = (
-                "write the Python dict by json.dumps" if "{'" in line else "export it again as JSON"
-            )
+            fix = "write the Python dict by json.dumps" if "{'" in line else "export again as JSON"
             cause = re.sub(r"\d+", "", f"{error}{fix}")  # wherever in the row
             findings.append(Finding(name, row, f"damaged row, {error}", fix, cause))
             continue
@@ -219,7 +214,6 @@ def read_schema(path) -> dict:
     """Read VIA's attributes file, or the attributes of a VIA project.
 
     Returns {"region": {name: {"type": ..., "options": {id: text}, ...}, ...}, "file": {...}}.
-    Raises AnnotationError for damaged content, FileNotFoundError for a missing file.
     """
     with reading(path, "file of VIA attributes"):
         schema = parse_json(read_text(path))
