@@ -1,13 +1,12 @@
 """Draw boxes and choose attributes in the notebook; every Submit saves into one VIA CSV.
 
-For Assignment4A: ipywidgets beside the canvas of jupyter-bbox-widget (https://github.com/gereleth/
-jupyter-bbox-widget), in JupyterLab 4 and Colab. Boxes snap to the edges of the picture's pixels.
+ipywidgets beside the canvas of https://github.com/gereleth/jupyter-bbox-widget.
 """
 
 import base64
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from html import escape
 from itertools import zip_longest
@@ -20,7 +19,6 @@ from traitlets import TraitError
 
 from helpers.annotation import via
 from helpers.annotation.checks import check, tidy
-from helpers.annotation.via import AnnotationError, Picture, Region
 from helpers.environment import in_colab
 
 ENLARGED, SHRUNK = 432, 768  # screen pixels: longer side of small pictures, and of large ones
@@ -33,28 +31,21 @@ STYLE = """<style>
 .annotator.jupyter-widgets-disconnected::after {content: "The kernel was restarted. What you \
 submitted is saved: run this cell again to go on."}
 </style>"""
-OTHER_WINDOW = (
-    "Not saved: another window has saved this picture meanwhile. Submit again to replace its boxes "
-    "by these; Skip, then Back, shows them."
-)
 
 
 def annotate(pictures, schema, path):
     """A widget that shows pictures one at a time, to draw boxes and choose their attributes.
 
-    Nothing is written before the first Submit; each one adds its picture to what `path` then holds,
-    so that two windows may share it. If `path` exists, its boxes are shown, and work goes on at the
-    first picture without any. What is not touched stays as it is, but for what `checks.tidy` mends.
+    Each Submit saves its picture; work goes on at the first one without a box. Two windows may
+    share a file. What is not touched stays as it is, but for what `checks.tidy` mends.
 
     Args:
-        pictures: dict from file name to uint8 (H, W, 3), RGB, of any size.
+        pictures: {file name: uint8 (H, W, 3)}, RGB, of any size.
         schema: VIA attributes, see `via.read_schema`; those of regions become controls.
-        path: the VIA CSV; its boxes are in pixels of the pictures.
+        path: the VIA CSV, which may exist; its boxes are in pixels of the pictures.
 
-    Raises:
-        ValueError: unsuitable pictures, no CSV, or one that is damaged or does not fit them.
-        OSError: `path` cannot be written.
-        ImportError: jupyter-bbox-widget is not installed.
+    Raises ValueError for unsuitable pictures, and for a file that is no CSV, is damaged or does not
+    fit the pictures; OSError if it cannot be written.
     """
     fits = isinstance(pictures, dict) and all(
         p.dtype == np.uint8 and p.shape[2:] == (3,) and p.size for p in pictures.values()
@@ -62,7 +53,7 @@ def annotate(pictures, schema, path):
     if not pictures or not fits:
         raise ValueError("pictures must be a dict {file name: uint8 (H, W, 3)}, RGB, not empty.")
     path = Path(path).resolve()
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+    if not os.access(path.parent, os.W_OK):
         raise OSError(f"{path} cannot be written: name a file in a folder where you may write.")
     if path.suffix != ".csv" or (path.exists() and path.read_bytes().lstrip()[:1] in (b"{", b"[")):
         raise ValueError(f"{path.name} is no CSV, and boxes are saved as CSV: name another file.")
@@ -74,24 +65,20 @@ def annotate(pictures, schema, path):
 
 
 class Annotator(widgets.HBox):
-    """The widget that `annotate` returns.
-
-    `regions` runs parallel to the boxes on the canvas, in pixels of the picture. The form shows
-    the attributes of `regions[current]`, the selected or else the last one; `_keep` reads it back.
-    """
+    """`regions` runs parallel to the boxes on the canvas; the form shows `regions[current]`."""
 
     def __init__(self, pictures, specs, path):
-        self.pictures, self.path, self.names = pictures, path, list(pictures)
-        self.saved = self._read() if path.exists() else {}
+        self.pictures, self.path, self.names, self.saved = pictures, path, list(pictures), {}
+        self.saved = self._read()
         self.form = {name: _control(spec) for name, spec in specs.items()}
         self.blank = self._values()
         self.progress, self.status = widgets.HTML(), widgets.HTML(layout={"min_height": "28px"})
-        self.back = widgets.Button(description="Back", tooltip="to the previous picture")
+        self.back = widgets.Button(description="Back")
         self.back.on_click(lambda _: self._leave(-1))
         rows = [widgets.HTML(STYLE, layout={"display": "none"}), self.progress]
         for name, spec in specs.items():
             about = f"<b>{escape(name)}</b> &ensp; {escape(spec.get('description') or '')}"
-            rows += [widgets.HTML(f"<div style='line-height: 1.4'>{about}</div>"), self.form[name]]
+            rows += [widgets.HTML(about), self.form[name]]
         self.panel = widgets.VBox([*rows, self.back, self.status], layout={"flex": "1 1 340px"})
         super().__init__(layout={"flex_flow": "row wrap"})
         self.add_class("annotator")
@@ -103,23 +90,25 @@ class Annotator(widgets.HBox):
 
     def _read(self):
         """The pictures of the file by name; AnnotationError if it does not fit the pictures."""
+        if not self.path.exists():  # a file that is gone is written anew
+            return self.saved
         sizes = {name: picture.shape[1::-1] for name, picture in self.pictures.items()}
         pictures, _ = tidy(via.read_via(self.path), sizes)  # VIA draws a hair over the border
         known = [picture for picture in pictures if picture.filename in sizes]
         if findings := check(pictures) or check(known, sizes=sizes):
-            raise AnnotationError(*findings)
+            raise via.AnnotationError(*findings)
         return {picture.filename: picture for picture in pictures}
 
     def _picture(self, name):
-        return self.saved.get(name, Picture(name))
+        return self.saved.get(name, via.Picture(name))
 
     def _show(self, index, message=""):
         """Display a picture with its saved boxes."""
-        self.index, self.name, self.current = index, self.names[index], -1
-        self.shown = [r for r in self._picture(self.name).regions if r.shape["name"] == "rect"]
-        self.regions = list(self.shown)
-        # A new canvas for each picture: what the browser reports late, after Submit, then
-        # cannot get into the next picture.
+        self.index = min(max(index, 0), len(self.names) - 1)
+        self.name = self.names[self.index]
+        self.shown = [r for r in self._picture(self.name).regions if _is_box(r)]
+        self.regions, self.current = list(self.shown), -1
+        # A new canvas for each picture: what the browser reports late cannot get into the next.
         for canvas in self.children[:-1]:
             canvas.unobserve_all()
             canvas.close()
@@ -134,28 +123,24 @@ class Annotator(widgets.HBox):
         self._select()
         done = sum(bool(self._picture(name).regions) for name in self.names)
         self._say(f"{message} {done} of {len(self.names)} saved in {self.path.name}.")
-        self.back.disabled = index == 0
 
     def _say(self, text):
         self.status.value = escape(text.strip())
-
-    # -- the form ------------------------------------------------------------------------------
 
     def _values(self):
         return {name: control.value for name, control in self.form.items()}
 
     def _fill(self, attributes):
         for name, control in self.form.items():
-            try:
+            control.value = self.blank[name]
+            with suppress(TraitError):  # not an option of the schema
                 control.value = attributes.get(name, self.blank[name])
-            except TraitError:  # not an option of the schema
-                control.value = self.blank[name]
         self.filled = self._values()
 
     def _keep(self):
         """Take over what was changed in the form; a value that it cannot show stays."""
         changes = {k: v for k, v in self._values().items() if v != self.filled[k]}
-        if 0 <= self.current < len(self.regions):
+        if changes and self.regions:
             region, self.filled = self.regions[self.current], self._values()
             attributes = {**region.attributes, **changes}
             self.regions[self.current] = replace(region, attributes=attributes)
@@ -167,11 +152,8 @@ class Annotator(widgets.HBox):
         self.current = selected if 0 <= selected < count else count - 1
         if self.regions:
             self._fill(self.regions[self.current].attributes)
-        which = f", box {self.current + 1} of {count}" if count > 1 else ""
-        where = f"picture {self.index + 1} of {len(self.names)}"
-        self.progress.value = f"{where}: {escape(self.name)}{which}"
-
-    # -- the canvas ----------------------------------------------------------------------------
+        text = f"picture {self.index + 1} of {len(self.names)}: {escape(self.name)}"
+        self.progress.value = text + (f", box {self.current + 1} of {count}" if count > 1 else "")
 
     def _framed(self, shape):
         """A box as the canvas has it: in pixels from the corner of the frame."""
@@ -184,9 +166,8 @@ class Annotator(widgets.HBox):
         if len(new) < len(old):  # the ones that stay have not moved
             regions = [r for r, box in zip(regions, old) if box in new][: len(new)]
         # what was chosen before there was any box is meant for the first
-        first = not any(map(_has_area, self.regions))
-        fresh = Region({}, self._values() if first else self.blank)
-        pairs = zip_longest(regions, new, fillvalue=fresh)
+        chosen = self.blank if any(map(_is_box, self.regions)) else self._values()
+        pairs = zip_longest(regions, new, fillvalue=via.Region({}, chosen))
         self.regions, self.current = [self._follow(*pair) for pair in pairs], -1
         self._select()
 
@@ -201,51 +182,41 @@ class Annotator(widgets.HBox):
         shape = {"name": "rect", "x": x, "y": y, "width": right - x, "height": bottom - y}
         return replace(region, shape=shape)
 
-    # -- the buttons ---------------------------------------------------------------------------
-
     def _boxes(self):
-        """Without what a click leaves behind, or a drag that has only begun."""
         self._keep()
-        return [region for region in self.regions if _has_area(region) or region in self.shown]
+        return [region for region in self.regions if _is_box(region)]
 
     def _leave(self, step):
         lost = f"The changes to {self.name} were not saved." if self._boxes() != self.shown else ""
-        self._show(min(self.index + step, len(self.names) - 1), lost)
+        self._show(self.index + step, lost)
 
     def _submit(self):
-        boxes, shown = self._boxes(), self._picture(self.name)
-        if not boxes and not shown.regions:
+        boxes, choices = self._boxes(), [k for k, c in self.form.items() if hasattr(c, "options")]
+        if not boxes and not self.shown:
             return self._say("Draw a box, let go of the mouse inside the frame; or press Skip.")
-        choices = [name for name, control in self.form.items() if hasattr(control, "options")]
         for number, box in enumerate(boxes, 1):
             if unset := [name for name in choices if not box.attributes.get(name)]:
                 return self._say(f"Still to choose for box {number}: {', '.join(unset)}.")
-        boxes = [replace(box, attributes={**self.blank, **box.attributes}) for box in boxes]
         boxes = list({str(box.shape): box for box in boxes}.values())  # the same box twice is one
-        others = [r for r in shown.regions if r.shape["name"] != "rect"]  # say, polygons of VIA
         try:
             with _alone(self.path):
-                # another window may have saved since; a file that is gone is written anew
-                saved = self._read() if self.path.exists() else self.saved
-                if saved.get(self.name, Picture(self.name)) != shown:
-                    self.saved = saved
-                    return self._say(OTHER_WINDOW)
-                saved = {**saved, self.name: replace(shown, regions=others + boxes)}
+                self.saved = self._read()  # another window may have saved since
+                picture = self._picture(self.name)
+                others = [r for r in picture.regions if not _is_box(r)]  # say, polygons of VIA
+                saved = {**self.saved, self.name: replace(picture, regions=others + boxes)}
                 via.write_via_csv(list(saved.values()), self.path)
         except (OSError, ValueError) as error:  # a notebook would not show it
             return self._say(f"Not saved: {error}")
-        self.saved, last = saved, self.index + 1 == len(self.names)
-        self._show(self.index + (not last), "This was the last picture." if last else "")
+        self.saved = saved
+        self._show(self.index + 1)
 
 
 class Checkboxes(widgets.HBox):
     """Checkboxes with one `value`, VIA's dict of those that are ticked: {"option": True}."""
 
     def __init__(self, options):
-        layout = {"width": "auto", "margin": "2px 20px 2px 2px"}
-        boxes = [widgets.Checkbox(description=o[0], indent=False, layout=layout) for o in options]
-        self.boxes = {option: box for (_, option), box in zip(options, boxes)}
-        super().__init__(boxes, layout={"flex_flow": "row wrap"})
+        self.boxes = {o: widgets.Checkbox(description=text, indent=False) for text, o in options}
+        super().__init__(list(self.boxes.values()))
 
     @property
     def value(self):
@@ -269,26 +240,23 @@ def _control(spec):
     return widgets.Dropdown(options=[("choose …", ""), *options])
 
 
-def _has_area(region):
-    return region.shape["width"] > 0 and region.shape["height"] > 0
+def _is_box(region):
+    """False for what a click leaves behind, a drag that has only begun, and VIA's other shapes."""
+    return region.shape["name"] == "rect" and min(via.bounding_box(region.shape)[2:]) > 0
 
 
 def _canvas(picture):
     """A picture on the canvas, in a frame in which a drag may begin and end; the frame's pixels."""
-    try:
-        from jupyter_bbox_widget import BBoxWidget
-    except ModuleNotFoundError:
-        message = "To draw boxes, run `%pip install jupyter-bbox-widget`, then this cell again."
-        raise ImportError(message) from None
+    from jupyter_bbox_widget import BBoxWidget  # Assignment4A may have installed it just now
+
     frame = max(*picture.shape[:2], 16) // 16
-    framed = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    framed = cv2.copyMakeBorder(framed, *[frame] * 4, cv2.BORDER_CONSTANT, value=(200, 200, 200))
+    framed = np.pad(picture, [(frame, frame), (frame, frame), (0, 0)], constant_values=200)
     longest = max(framed.shape[:2])
     # enlarged by a whole number, so that all pixels are equally large; a photograph is shrunk
-    scale = max(ENLARGED // longest, 1) if longest <= SHRUNK else SHRUNK / longest
+    scale = max(ENLARGED // longest, min(SHRUNK / longest, 1))
     kind = "png" if longest <= SHRUNK else "jpeg"
     # the picture travels inside its own address: Colab may drop binary buffers
-    content = base64.b64encode(cv2.imencode(f".{kind}", framed)[1]).decode()
+    content = base64.b64encode(cv2.imencode(f".{kind}", framed[..., ::-1])[1]).decode()
     canvas = BBoxWidget(image=f"data:image/{kind};base64,{content}", colors=["#ff2d95"])
     canvas.layout.width = f"{round(framed.shape[1] * scale) + 10}px"
     return canvas, frame
@@ -299,11 +267,10 @@ def _alone(path):
     """Wait while another window saves; whoever takes ten seconds has been killed."""
     lock = path.with_name(f".{path.name}.lock")
     for _ in range(500):
-        try:
+        with suppress(FileExistsError):
             lock.touch(exist_ok=False)
             break
-        except FileExistsError:
-            time.sleep(0.02)
+        time.sleep(0.02)
     try:
         yield
     finally:
