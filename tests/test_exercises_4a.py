@@ -1,6 +1,5 @@
 """Assignment4A: its exercises, and the numbers that its text tells of the recorded annotations."""
 
-import math
 import re
 import subprocess
 import sys
@@ -21,13 +20,6 @@ from helpers.training import data
 NOTEBOOK = nbformat.read(ROOT / "Assignment4A.ipynb", as_version=4).cells
 CELLS = {cell["id"]: cell for cell in NOTEBOOK}
 NAMES = [name.removesuffix("-answer") for name in CELLS if name.endswith("-answer")]
-
-
-def solution(name):
-    cell = CELLS[f"{name}-solution"]
-    assert cell.metadata["tags"] == ["solution"]
-    start = "<details><summary>Solution</summary>\n\n```python\n"
-    return re.fullmatch(rf"{start}(.+?)\n```\n\n.+\n\n</details>", cell.source, re.S)[1]
 
 
 @pytest.fixture(scope="module", params=["recorded", "synthetic"])
@@ -54,28 +46,23 @@ def counts(pictures, schema):
     return space["counts"]
 
 
-def test_every_exercise_has_the_one_form():
+def test_a_stub_runs_unanswered_its_solution_is_right_and_nonsense_is_told(capsys, names):
     assert len(NAMES) == 7
-    order = list(CELLS)
     for number, name in enumerate(NAMES, 1):
-        place = order.index(name)
-        assert order[place + 1 : place + 3] == [f"{name}-answer", f"{name}-solution"]
         assert CELLS[name].source.startswith(f"### Exercise {number}: ")
-        own = name.replace("-", "_")
         stub, check = CELLS[f"{name}-answer"].source.splitlines()
-        assert stub.startswith(f"{own} = ...  # ")
-        assert check.startswith(f"exercises.{own}.check({own}") and check.endswith(");")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_stub_runs_unanswered_and_its_solution_is_right(capsys, names, name):
-    stub, check = CELLS[f"{name}-answer"].source.splitlines()
-    exec(f"{stub}\n{check}", dict(names))
-    assert capsys.readouterr().out.startswith("Not answered yet")
-    exec(f"{solution(name)}\n{check}", dict(names))
-    assert capsys.readouterr().out.endswith("Right.\n")
-    exec(re.sub(r"check\(.*", "hint()", check), dict(names))
-    assert len(capsys.readouterr().out) > 20
+        own = name.replace("-", "_")
+        assert stub.startswith(f"{own} = ...  # ") and f"exercises.{own}.check({own}" in check
+        exec(f"{stub}\n{check}", dict(names))
+        assert capsys.readouterr().out.startswith("Not answered yet")
+        assert CELLS[f"{name}-solution"].metadata["tags"] == ["solution"]
+        solution = re.search(r"```python\n(.+?)\n```", CELLS[f"{name}-solution"].source, re.S)[1]
+        exec(f"{solution}\n{check}", dict(names))
+        assert capsys.readouterr().out.endswith("Right.\n")
+        for answer in ("six", None, {"a": 1}, -1.5, np.nan, (1, 2, 300, 4), [["a"]], len):
+            exec(check, {**names, own: answer})
+            printed = capsys.readouterr().out
+            assert printed.startswith("Not yet: ") and "cannot be judged" not in printed, printed
 
 
 def test_there_is_little_to_read_before_the_next_figure():
@@ -86,19 +73,6 @@ def test_there_is_little_to_read_before_the_next_figure():
         assert len(part.split()) <= 120, part
 
 
-@pytest.mark.parametrize(
-    "answer",
-    ["six", None, {"a": 1}, -1.5, np.nan, (1, 2), (1, 2, 300, 4), [["a"]], {(1, 2), 3}, len],
-    ids=repr,
-)
-def test_no_answer_is_told_by_a_raw_exception(capsys, names, answer):
-    for name in NAMES:
-        check = CELLS[f"{name}-answer"].source.splitlines()[1]
-        exec(check, {**names, name.replace("-", "_"): answer})
-        printed = capsys.readouterr().out
-        assert printed.startswith("Not yet: ") and "cannot be judged" not in printed, printed
-
-
 BOX = from_boxes(["a.png"], [(4, 12, 24, 10)])
 PAIRS = [("occluded", "no"), ("occluded", "yes"), ("viewpoint", "rear"), ("viewpoint", "side")]
 COUNTS = pd.Series(dict(zip(PAIRS, (9, 1, 0, 5))))
@@ -106,165 +80,95 @@ EXACT = [(4, 4, 8, 8), (10, 6, 20, 12)]
 LEFT = np.mean([64 / 81, 240 / 273])  # of EXACT, one column and one row too many
 
 
-def occupied(mask):
-    rows, columns = np.nonzero(mask)
-    return columns.min(), rows.min(), mask.any(axis=0).sum(), mask.any(axis=1).sum()
+WRONG = [
+    ("smallest_side", 5, (), "keeps an IoU of 0.47"),
+    ("smallest_side", 8, (), "a smaller box"),
+    ("tight_box", lambda m: m.lost, (), "stops with AttributeError"),
+    ("tight_box", lambda m: (3, 5, 18, 6), (), "rows and columns are exchanged"),
+    ("tight_box", lambda m: (5, 3, 5, 17), (), "the last column"),
+    ("tight_box", lambda m: (5, 3, 10, 20), (), "first and the last pixel"),
+    ("tight_box", lambda m: (5, 3, 6, 18), (), "rows 9 to 9 it returns (5, 3, 6, 18)"),
+    ("blind_spot", (0, 0, 40, 5), (BOX[0],), "the check does find it: box x 0..40"),
+    ("blind_spot", (0, 0, 32, 13), (BOX[0],), "still overlaps the right box: IoU 0.04"),
+    ("worse_than_chance", (["a"] * 10, ["a"] * 9), (), "10 and 9 labels"),
+    ("worse_than_chance", (["a"] * 10, ["a"] * 8 + ["b"] * 2), (), "80.0%"),
+    ("worse_than_chance", (["a"] * 10, ["a"] * 9 + ["b"]), (), "kappa is 0.00"),
+    ("lazy", (16, 16), (EXACT,), "another size reaches more"),
+    ("lazy", (40, 16), (EXACT,), "must fit into 32 x 32"),
+    ("rare", {("occluded", "yes")}, (COUNTS,), "1 are missing and 0 do not belong"),
+    ("rare", set(PAIRS[1:]), (COUNTS,), "0 are missing and 1 do not belong"),
+    ("off_by_one", 1 - LEFT, (EXACT,), "what gets lost"),
+    ("off_by_one", np.mean([49 / 79, 209 / 271]), (EXACT,), "the boxes grow as well"),
+    ("off_by_one", 0.95, (EXACT,), "more than what is left"),
+]
 
 
-@pytest.mark.parametrize(
-    "name, answer, given, why",
-    [
-        ("smallest_side", 5, (), "keeps an IoU of 0.47"),
-        ("smallest_side", 8, (), "a smaller box"),
-        ("smallest_side", 5.45, (), "whole number"),
-        ("tight_box", (5, 3, 6, 18), (), "is a function"),
-        ("tight_box", lambda m: m.lost, (), "stops with AttributeError"),
-        ("tight_box", lambda m: None, (), "returns None, not (x, y, width, height)"),
-        ("tight_box", lambda m: (3, 5, 18, 6), (), "rows and columns are exchanged"),
-        ("tight_box", lambda m: (5, 3, 5, 17), (), "the last column"),
-        ("tight_box", lambda m: (5, 3, 10, 20), (), "first and the last pixel"),
-        ("tight_box", lambda m: (5, 3, 6, 18), (), "rows 9 to 9 it returns (5, 3, 6, 18)"),
-        ("tight_box", occupied, (), "a box spans the gaps"),
-        ("blind_spot", (0, 0, 40, 5), (BOX[0],), "the check does find it: box x 0..40"),
-        ("blind_spot", (0, 0, 32, 13), (BOX[0],), "still overlaps the right box: IoU 0.04"),
-        ("blind_spot", (0, 0, 0, 0), (BOX[0],), "has a width"),
-        ("worse_than_chance", (["a"] * 10, ["a"] * 9), (), "10 and 9 labels"),
-        ("worse_than_chance", (["a"] * 10, ["a"] * 8 + ["b"] * 2), (), "80.0%"),
-        ("worse_than_chance", ("aaaaabbbbb", "aaaaabbbba"), (), "two lists"),
-        ("worse_than_chance", (["a"] * 10, ["a"] * 9 + ["b"]), (), "kappa is 0.00"),
-        ("worse_than_chance", (list("aaaaabbbbb"), list("aaaaabbbba")), (), "kappa is 0.80"),
-        ("lazy", (16, 16), (EXACT,), "another size reaches more"),
-        ("lazy", (40, 16), (EXACT,), "must fit into 32 x 32"),
-        ("lazy", (15.5, 16), (EXACT,), "whole numbers of pixels"),
-        ("rare", {("occluded", "yes")}, (COUNTS,), "1 are missing and 0 do not belong"),
-        ("rare", {("occluded", "maybe")}, (COUNTS,), "('occluded', 'maybe') is no pair"),
-        ("rare", set(PAIRS[1:]), (COUNTS,), "0 are missing and 1 do not belong"),
-        ("off_by_one", 1 - LEFT, (EXACT,), "what gets lost"),
-        ("off_by_one", 0.69, (EXACT,), "less than what is left"),
-        ("off_by_one", np.mean([49 / 79, 209 / 271]), (EXACT,), "the boxes grow as well"),
-        ("off_by_one", 0.95, (EXACT,), "more than what is left"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name, answer, given, why", WRONG)
 def test_a_wrong_answer_is_told_why(capsys, name, answer, given, why):
     assert getattr(exercises, name).check(answer, *given) is False
-    printed = capsys.readouterr().out
-    assert printed.startswith("Not yet: ") and why in printed
+    assert why in capsys.readouterr().out
 
 
-# What the text says
-
-
-@pytest.fixture(scope="module")
-def recorded():
-    files = {"a": "pass_a", "b": "pass_b", "settled": "via_export_csv"}
-    read = {k: via.read_via(example_set.FOLDER / f"{name}.csv") for k, name in files.items()}
-    return SimpleNamespace(**read, matched=agreement.compare(read["a"], read["b"]))
-
-
-def says(cell, *sentences):
-    signs = str.maketrans("\N{MULTIPLICATION SIGN}\N{MINUS SIGN}", "x-")
-    text = " ".join(CELLS[cell].source.translate(signs).split())
-    assert [sentence for sentence in sentences if sentence not in text] == []
-
-
-def by_name(pictures):
-    return {example_set.short(p.filename): p.regions[0] for p in pictures}
-
-
-def test_text_about_one_slip():
-    def left(side, shift):
-        return agreement.iou([(0, 0, side, side)], [(shift, shift, side, side)])[0, 0]
-
-    says("iou-so", "Two fifths are gone")
-    says("why-so", "a 32 x 32 box about a tenth", "8 x 8 box falls below 0.5 at the second pixel")
-    assert left(32, 1) == pytest.approx(0.9, abs=0.03) and left(8, 1) == pytest.approx(
-        0.6, abs=0.03
+def test_the_numbers_in_the_text_are_those_of_the_files():
+    a, b, settled = (
+        via.read_via(example_set.FOLDER / f"{name}.csv")
+        for name in ("pass_a", "pass_b", "via_export_csv")
     )
-    assert left(8, 2) < 0.5 < left(8, 1) and left(32, 5) > 0.5 > left(4, 1)  # as the figure's alt
-    says("smallest-side-solution", "Six.")
-    assert left(5, 1) < 0.5 <= left(6, 1)
-
-
-def test_text_about_the_boxes(recorded):
-    sides, regions = boxes(recorded.settled), by_name(recorded.settled)
-    smallest = min(regions, key=lambda n: math.prod(via.bounding_box(regions[n].shape)[2:]))
-    width, height = via.bounding_box(regions[smallest].shape)[2:]
-    large = np.sum(sides[:, 2] * sides[:, 3] > 512)
-    says("look-so", f"{large} of the 100 fill more than half",
-         f"*{smallest}* is the exception, {width} x {height} pixels")  # fmt: skip
-    assert regions["bird 1"].attributes["truncated"] == "yes"
-    says("export-predict", "x = {:g}, y = {:g}, width = {:g}, height = {:g}".format(*sides[0]))
-    inside = agreement.masks(recorded.settled, (32, 32))
-    says("places-so", "every one of the hundred boxes covers the central pixels")
-    assert inside[:, 15:17, 15:17].all()
+    matched, sides = agreement.compare(a, b), boxes(settled)
+    shift = [agreement.iou([(0, 0, s, s)], [(k, k, s, s)])[0, 0] for s, k in ((8, 1), (5, 1))]
+    regions = {example_set.short(p.filename): p.regions[0] for p in settled}
+    inside = agreement.masks(settled, (32, 32))
     share = dict(zip(data.CLASS_NAMES, inside.reshape(10, -1).mean(axis=1), strict=True))
-    assert max(share, key=share.get) == "truck" and min(share, key=share.get) == "bird"
-    says("places-so", f"{share['truck']:.0%} of the picture for trucks", f"{share['bird']:.0%} for")
-
-
-def test_text_about_the_passes(recorded):
-    overlap = np.diag(agreement.iou(boxes(recorded.a), boxes(recorded.b)))
-    says("overlap-so", f"In {np.sum(overlap == 1)} of the 100 pictures",
-         f"in {np.sum(overlap > 0.9)} the IoU is above 0.9", "Seven fall below 0.8",
-         f"mean of the {len(recorded.matched.pairs)} pairs")  # fmt: skip
-    assert np.sum(overlap < 0.8) == 7
-    a, b = (agreement.compare(x, recorded.settled).mean_iou for x in (recorded.a, recorded.b))
-    says("yours-so", f"The passes reach {a:.3f} and {b:.3f}.", f"{recorded.matched.mean_iou:.3f}")
-
-
-def test_text_about_kappa(recorded):
-    pairs, table = recorded.matched.pairs, recorded.matched.attributes
-    equal, kappa = table["equal"], table["kappa"]
-    never = np.mean([a.attributes["occluded"] == "no" for _, a, _, _ in pairs])
-    says("kappa-predict", f"`occluded` is equal in {equal['occluded']:.0%}",
-         f"`background` in {equal['background']:.0%}", f"pass A in {never:.0%}")  # fmt: skip
-    space = {"np": np, "pd": pd, "agreement": agreement, "matched": recorded.matched}
+    overlap = np.diag(agreement.iou(boxes(a), boxes(b)))
+    of_a, of_b = (agreement.compare(x, settled).mean_iou for x in (a, b))
+    equal, kappa = matched.attributes["equal"], matched.attributes["kappa"]
+    never = np.mean([pair[1].attributes["occluded"] == "no" for pair in matched.pairs])
+    space = {"np": np, "pd": pd, "agreement": agreement, "matched": matched}
     exec(CELLS["kappa-draws"].source, space)
     kappas = space["kappas"]
     low, high = kappas.quantile(0.025), kappas.quantile(0.975)
+    apart = (kappas["background"] - kappas["occluded"]).quantile([0.025, 0.975])
     few, many = (
         f"{kappa[name]:.2f}, from {low[name]:.2f} to {high[name]:.2f}"
         for name in ("occluded", "background")
     )
-    apart = (kappas["background"] - kappas["occluded"]).quantile([0.025, 0.975])
-    says("kappa-so", f"`occluded` has kappa {few}", f"`background` has {many}",
-         "lies between {:.2f} and {:.2f}".format(*apart),
-         f"`image_quality` has the lowest kappa, {kappa['image_quality']:.2f}")  # fmt: skip
-    assert kappa.idxmin() == "image_quality"
-    views = [{r.attributes["viewpoint"] for r in pair[1:3]} for pair in pairs]
-    says("kappa-so", f"{views.count({'side', 'three_quarter'})} of its "
-         f"{sum(len(view) == 2 for view in views)} differences")  # fmt: skip
-
-
-def test_text_about_the_counts(recorded):
-    schema = via.read_schema(example_set.FOLDER / "via_attributes.json")
-    counted = counts(recorded.settled, schema)
-    says("count-so", "nothing is seen from behind, one object from below",
-         f"only {counted['background']['water']} of 100 backgrounds are water")  # fmt: skip
+    views = [{r.attributes["viewpoint"] for r in pair[1:3]} for pair in matched.pairs]
+    counted = counts(settled, via.read_schema(example_set.FOLDER / "via_attributes.json"))
+    blurred = [
+        {p.filename for p in side if "blurred" in p.regions[0].attributes["image_quality"]}
+        for side in (a, b, settled)
+    ]
+    text = " ".join(" ".join(cell.source for cell in NOTEBOOK).split())
+    text = text.replace("\N{MINUS SIGN}", "-").replace("\N{MULTIPLICATION SIGN}", "x")
+    for sentence in (
+        f"{np.sum(sides[:, 2] * sides[:, 3] > 512)} of the 100 fill more than half",
+        "*airplane 8* is the exception, {:g} x {:g} pixels".format(*sides[8, 2:]),
+        "x = {:g}, y = {:g}, width = {:g}, height = {:g}".format(*sides[0]),
+        f"{share['truck']:.0%} of the picture for trucks and still {share['bird']:.0%} for birds",
+        f"In {np.sum(overlap == 1)} of the 100 pictures both passes",
+        f"in {np.sum(overlap > 0.9)} the IoU is above 0.9",
+        f"mean of the {len(matched.pairs)} pairs",
+        f"The passes reach {of_a:.3f} and {of_b:.3f}.",
+        f"not with the {matched.mean_iou:.3f} that",
+        f"`occluded` is equal in {equal['occluded']:.0%}",
+        f"`background` in {equal['background']:.0%}",
+        f"would agree with pass A in {never:.0%}",
+        f"`occluded` has kappa {few}",
+        f"`background` has {many}",
+        "lies between {:.2f} and {:.2f}".format(*apart),
+        f"`image_quality` has the lowest kappa, {kappa.min():.2f}",
+        f"{views.count({'side', 'three_quarter'})} of its {sum(len(v) == 2 for v in views)} diff",
+        f"only {counted['background']['water']} of 100 backgrounds are water",
+        f"ticks *blurred* {len(blurred[0])} times and pass B {len(blurred[1])} times",
+        f"stands for {len(blurred[2])} objects. Both passes had ticked "
+        f"{len(blurred[0] & blurred[1])}.",
+    ):
+        assert sentence in text
+    assert 0.55 < shift[0] < 0.65 and shift[1] < 0.5  # "Two fifths are gone"; "Six."
+    assert regions["bird 1"].attributes["truncated"] == "yes" and np.sum(overlap < 0.8) == 7
+    assert inside[:, 15:17, 15:17].all() and max(share, key=share.get) == "truck"
     assert counted["viewpoint"]["rear"] == 0 and counted["viewpoint"]["bottom"] == 1
-    assert 45 <= counted["truncated"]["yes"] <= 55 and set(counted["label"]) == {10}
-    a, b, settled = (
-        {name for name, r in by_name(side).items() if "blurred" in r.attributes["image_quality"]}
-        for side in (recorded.a, recorded.b, recorded.settled)
-    )
-    says("kappa-so", f"ticks *blurred* {len(a)} times and pass B {len(b)} times")
-    says("count-so", f"stands for {len(settled)} objects. Both passes had ticked {len(a & b)}.")
-    assert settled < a & b and a & b - settled == {"bird 2", "deer 7"}
-
-
-def test_text_about_lazy_and_hasty_work(recorded):
-    sides = boxes(recorded.settled)
-    says("human-about", "a mean IoU of 0.6 proves nothing here")
-    assert agreement.iou(sides, [(2, 3, 28, 26)]).mean() > 0.6
-    width, height = sides.T[2:]
-    says("handover-about", "A mean IoU above 0.9 looks like good work")
-    assert np.mean(width * height / (width + 1) / (height + 1)) > 0.9
-
-
-def test_the_set_in_the_notebook_is_the_stored_file(tmp_path, recorded):
-    via.write_via_csv(recorded.settled, tmp_path / "again.csv")
-    stored = (example_set.FOLDER / "via_export_csv.csv").read_bytes()
-    assert (tmp_path / "again.csv").read_bytes() == stored
+    assert agreement.iou(sides, [(2, 3, 28, 26)]).mean() > 0.6  # "proves nothing here"
 
 
 def test_annotating_needs_no_tensorflow():
@@ -273,9 +177,6 @@ def test_annotating_needs_no_tensorflow():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"tensorflow", "keras"} & set(done.stdout.split())
-
-
-# The example set of synthetic pictures
 
 
 def test_the_synthetic_set_is_annotated_by_the_rules():
