@@ -21,11 +21,9 @@ from helpers.annotation import via
 from helpers.annotation.checks import check, tidy
 from helpers.environment import in_colab
 
-ENLARGED, SHRUNK = 432, 768  # screen pixels: longer side of small pictures, and of large ones
-# The canvas has a list of classes, which is empty here, and an outline around both. JupyterLab
-# marks what a restarted kernel does not know any more as disconnected.
+# JupyterLab marks what a restarted kernel does not know any more as disconnected.
 STYLE = """<style>
-.annotator .classes {display: none} .annotator .wrapper {outline: none}
+.annotator .classes {display: none}
 .annotator .image-measure, .annotator img {width: 100%; image-rendering: pixelated}
 .annotator.jupyter-widgets-disconnected > * {display: none !important}
 .annotator.jupyter-widgets-disconnected::after {content: "The kernel was restarted. What you \
@@ -34,18 +32,13 @@ submitted is saved: run this cell again to go on."}
 
 
 def annotate(pictures, schema, path):
-    """A widget that shows pictures one at a time, to draw boxes and choose their attributes.
+    """A widget to draw boxes, picture by picture, and choose attributes; Submit saves a picture.
 
-    Each Submit saves its picture; work goes on at the first one without a box. Two windows may
-    share a file. What is not touched stays as it is, but for what `checks.tidy` mends.
+    `pictures` is {file name: uint8 (H, W, 3)}, RGB; `schema` as of `via.read_schema`; `path` a VIA
+    CSV in their pixels. If it exists, work goes on at the first picture without a box, and what is
+    not touched stays, but for what `checks.tidy` mends. Two windows may share it.
 
-    Args:
-        pictures: {file name: uint8 (H, W, 3)}, RGB, of any size.
-        schema: VIA attributes, see `via.read_schema`; those of regions become controls.
-        path: the VIA CSV, which may exist; its boxes are in pixels of the pictures.
-
-    Raises ValueError for unsuitable pictures, and for a file that is no CSV, is damaged or does not
-    fit the pictures; OSError if it cannot be written.
+    Raises ValueError for unsuitable pictures, or a file that is no CSV or does not fit; OSError.
     """
     fits = isinstance(pictures, dict) and all(
         p.dtype == np.uint8 and p.shape[2:] == (3,) and p.size for p in pictures.values()
@@ -72,7 +65,7 @@ class Annotator(widgets.HBox):
         self.saved = self._read()
         self.form = {name: _control(spec) for name, spec in specs.items()}
         self.blank = self._values()
-        self.progress, self.status = widgets.HTML(), widgets.HTML(layout={"min_height": "28px"})
+        self.progress, self.status = widgets.HTML(), widgets.HTML()
         self.back = widgets.Button(description="Back")
         self.back.on_click(lambda _: self._leave(-1))
         rows = [widgets.HTML(STYLE, layout={"display": "none"}), self.progress]
@@ -82,8 +75,8 @@ class Annotator(widgets.HBox):
         self.panel = widgets.VBox([*rows, self.back, self.status], layout={"flex": "1 1 340px"})
         super().__init__(layout={"flex_flow": "row wrap"})
         self.add_class("annotator")
-        todo = (i for i, name in enumerate(self.names) if not self._picture(name).regions)
-        self._show(next(todo, 0))
+        todo = [i for i, name in enumerate(self.names) if not self._picture(name).regions]
+        self._show(min(todo, default=0))
 
     def __repr__(self):
         return f"Annotator({len(self.names)} pictures, {self.path.name})"
@@ -108,9 +101,7 @@ class Annotator(widgets.HBox):
         self.name = self.names[self.index]
         self.shown = [r for r in self._picture(self.name).regions if _is_box(r)]
         self.regions, self.current = list(self.shown), -1
-        # A new canvas for each picture: what the browser reports late cannot get into the next.
-        for canvas in self.children[:-1]:
-            canvas.unobserve_all()
+        for canvas in self.children[:-1]:  # what the browser reports late goes to no other picture
             canvas.close()
         self.canvas, self.frame = _canvas(self.pictures[self.name])
         self.canvas.bboxes = [self._framed(region.shape) for region in self.regions]
@@ -152,8 +143,8 @@ class Annotator(widgets.HBox):
         self.current = selected if 0 <= selected < count else count - 1
         if self.regions:
             self._fill(self.regions[self.current].attributes)
-        text = f"picture {self.index + 1} of {len(self.names)}: {escape(self.name)}"
-        self.progress.value = text + (f", box {self.current + 1} of {count}" if count > 1 else "")
+        text = f"picture {self.index + 1} of {len(self.names)}: {self.name}"
+        self.progress.value = escape(text + f", box {self.current + 1} of {count}" * (count > 1))
 
     def _framed(self, shape):
         """A box as the canvas has it: in pixels from the corner of the frame."""
@@ -166,8 +157,8 @@ class Annotator(widgets.HBox):
         if len(new) < len(old):  # the ones that stay have not moved
             regions = [r for r, box in zip(regions, old) if box in new][: len(new)]
         # what was chosen before there was any box is meant for the first
-        chosen = self.blank if any(map(_is_box, self.regions)) else self._values()
-        pairs = zip_longest(regions, new, fillvalue=via.Region({}, chosen))
+        fresh = via.Region({}, self.blank if any(map(_is_box, self.regions)) else self._values())
+        pairs = zip_longest(regions, new, fillvalue=fresh)
         self.regions, self.current = [self._follow(*pair) for pair in pairs], -1
         self._select()
 
@@ -212,7 +203,7 @@ class Annotator(widgets.HBox):
 
 
 class Checkboxes(widgets.HBox):
-    """Checkboxes with one `value`, VIA's dict of those that are ticked: {"option": True}."""
+    """Its `value` is VIA's dict of what is ticked: {"option": True}."""
 
     def __init__(self, options):
         self.boxes = {o: widgets.Checkbox(description=text, indent=False) for text, o in options}
@@ -246,15 +237,15 @@ def _is_box(region):
 
 
 def _canvas(picture):
-    """A picture on the canvas, in a frame in which a drag may begin and end; the frame's pixels."""
+    """A picture in a frame, where a drag may begin and end, on the canvas; the frame's pixels."""
     from jupyter_bbox_widget import BBoxWidget  # Assignment4A may have installed it just now
 
     frame = max(*picture.shape[:2], 16) // 16
     framed = np.pad(picture, [(frame, frame), (frame, frame), (0, 0)], constant_values=200)
     longest = max(framed.shape[:2])
     # enlarged by a whole number, so that all pixels are equally large; a photograph is shrunk
-    scale = max(ENLARGED // longest, min(SHRUNK / longest, 1))
-    kind = "png" if longest <= SHRUNK else "jpeg"
+    scale = max(432 // longest, min(768 / longest, 1))
+    kind = "png" if scale >= 1 else "jpeg"
     # the picture travels inside its own address: Colab may drop binary buffers
     content = base64.b64encode(cv2.imencode(f".{kind}", framed[..., ::-1])[1]).decode()
     canvas = BBoxWidget(image=f"data:image/{kind};base64,{content}", colors=["#ff2d95"])

@@ -45,12 +45,10 @@ def example_set(dataset) -> ExampleSet:
     images = {dataset.test_name(i): dataset.x_test[i] for i in chosen}
     schema = via.read_schema(FOLDER / "via_attributes.json")
     if dataset.synthetic:
-        label = {**schema["region"]["label"], "options": {c: c for c in dataset.class_names}}
-        schema = {**schema, "region": {**schema["region"], "label": label}}
+        schema["region"]["label"]["options"] = {name: name for name in dataset.class_names}
         reasons = dict.fromkeys(images, ("A", "synthetic pictures come with their exact boxes"))
-        return ExampleSet(
-            images, schema, *_made_up(dataset, list(images), schema["region"]), reasons
-        )
+        passes = _made_up(dataset, list(images), schema["region"])
+        return ExampleSet(images, schema, *passes, reasons)
     require_annotated(images, dataset.source)
     files = ("pass_a.csv", "pass_b.csv", "via_export_csv.csv")
     settled = pd.read_csv(FOLDER / "adjudication.csv", index_col="filename", keep_default_na=False)
@@ -68,8 +66,7 @@ def require_annotated(images, source) -> None:
     if wrong:
         raise ValueError(
             f"{len(wrong)} of {len(images)} pictures of {source} are not those that were annotated "
-            f"({wrong[0]} is the first). The boxes fit CIFAR-10's test pictures in official order: "
-            "set DATA = 'cifar10', or 'synthetic'."
+            f"({wrong[0]} is the first): set DATA = 'cifar10', or 'synthetic'."
         )
 
 
@@ -85,10 +82,9 @@ def _made_up(dataset, names, specs):
 
     first, other = ([answers(name) for name in names] for _ in range(2))
     second = [{k: (b if rng.random() < 0.2 else a)[k] for k in a} for a, b in zip(first, other)]
-    completed = via.from_boxes(names, exact, first)
     moved = via.from_boxes(names, exact + rng.integers(-1, 2, exact.shape), second)
-    moved, _ = tidy(moved, dict.fromkeys(names, SIZE), pixels=2)
-    return completed, moved, completed
+    exact = via.from_boxes(names, exact, first)
+    return exact, tidy(moved, dict.fromkeys(names, SIZE), pixels=2)[0], exact
 
 
 @dataclass(frozen=True)
@@ -126,35 +122,32 @@ def open_set(path, dataset) -> OpenedSet:
         raise AnnotationError(Finding(file, None, "it holds no box", "draw at least one"))
     if points := before - len(boxes):
         notes.append(f"left out: {points} regions without area, such as points")
+    if enlargement(known, dict.fromkeys(places, SIZE)) > 1:
+        problem = "boxes beyond their pictures, as in enlarged copies"
+        raise AnnotationError(Finding(file, None, problem, "name it in section 4, in VIA_FILE"))
     if known:
         images = {p.filename: dataset.x_test[places[p.filename]] for p in known}
-        if enlargement(pictures, dict.fromkeys(images, size)) > 1:
-            problem, fix = "boxes beyond their pictures", "name it in section 4, in VIA_FILE"
-            raise AnnotationError(Finding(file, None, f"{problem}, as in enlarged copies", fix))
     else:
         reach = max((boxes[:, :2] + boxes[:, 2:]).max(), 1)
         scale = math.ceil(reach / LARGEST_PAGE)
         pictures, size = via.rescale(pictures, 1 / scale), (math.ceil(reach / scale),) * 2
         images = dict.fromkeys((p.filename for p in pictures), np.full((*size, 3), 225, np.uint8))
+        pages = f"1/{scale} of their size on blank pages of {size[0]} x {size[1]}"
         notes.append(
-            f"no picture is of {dataset.source}: boxes at 1/{scale} of their size on blank pages "
-            f"of {size[0]} x {size[1]}, which just hold them. Exports need the true sizes"
+            f"no picture is of {dataset.source}: boxes at {pages}; exports need true sizes"
         )
     pictures, changes = tidy(pictures, dict.fromkeys(images, size))
     notes += [f"mended: {change}" for change in changes]
     notes += [f"left as it is: {finding}" for finding in check(pictures, course.schema)]
-    for region in (region for p in pictures for region in p.regions):
-        label = " ".join(category(region.attributes.get("label")).split())  # in one line
-        region.attributes["label"] = label or "unlabelled"
+    for attributes in (region.attributes for p in pictures for region in p.regions):
+        label = category(attributes.get("label"))
+        attributes["label"] = " ".join(label.split()) or "unlabelled"  # one line
     require_exportable(pictures, dict.fromkeys(images, size), suffix=".txt")
     return OpenedSet(pictures, images, size, tuple(notes))
 
 
 def from_enlarged(pictures, scale) -> list[Picture]:
-    """Boxes drawn on copies `scale` times larger, in pixels of the dataset's pictures.
-
-    Raises AnnotationError for broken shapes, ValueError for boxes within 32 x 32 pixels already.
-    """
+    """Boxes of copies `scale` times larger in pixels of 32 x 32 pictures; ValueError if not."""
     via.boxes(pictures)  # raises for broken shapes
     if enlargement(pictures, {p.filename: SIZE for p in pictures}) == 1:
         problem = "The boxes lie within 32 x 32 pixels already, not on enlarged pictures."
