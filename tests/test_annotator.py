@@ -3,6 +3,7 @@
 import base64
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 
 pytest.importorskip("jupyter_bbox_widget", reason="jupyter-bbox-widget is not installed")
 
+from helpers import files
 from helpers.annotation import annotator, via
 from helpers.annotation.annotator import annotate
 from helpers.annotation.via import AnnotationError, Picture, Region, read_via, write_via_csv
 from helpers.files import ROOT
 
 SCHEMA = {
+    "file": {},
     "region": {
         "viewpoint": {"type": "dropdown", "options": {"front": "front", "three_quarter": "3/4"}},
         "truncated": {"type": "radio", "options": {"no": "no", "yes": "yes"}},
@@ -23,7 +26,6 @@ SCHEMA = {
         "note": {"type": "text", "description": None},
         "mood": {"type": "dropdown", "options": {}},  # nothing to choose from: write what you like
     },
-    "file": {},
 }
 NAMES = [f"cifar10_test_cat_{k:04d}.png" for k in range(3)]
 SIDES = ("x", "y", "width", "height")
@@ -48,11 +50,11 @@ def rect(*sides):
     return {"name": "rect", **dict(zip(SIDES, sides))}
 
 
-def draw(widget, *boxes, select=None):
-    """Report boxes as the browser does, here in pixels of the picture, then the selection."""
+def draw(widget, *boxes):
+    """Report boxes as the browser does, here in pixels of the picture, and select the last."""
     boxes = [np.add(box, (FRAME, FRAME, 0, 0)).tolist() for box in boxes]
     widget.canvas.bboxes = [dict(zip(SIDES, box), label="") for box in boxes]
-    widget.canvas.selected_index = len(boxes) - 1 if select is None else select
+    widget.canvas.selected_index = len(boxes) - 1
 
 
 def choose(widget, values):
@@ -87,27 +89,16 @@ def test_the_canvas_shows_the_whole_picture_in_a_frame(path, side, frame, error)
     assert len(content) < 1e6 and 400 < int(canvas.layout.width.removesuffix("px")) < 800
 
 
-def test_boxes_end_at_the_border_of_the_picture(start, path):
-    widget = start()
-    draw(widget, (-2, -1, 10, 6), (25, 30, 9, 4))  # begun in the frame, and ended there
-    for index in range(2):
-        widget.canvas.selected_index = index
-        choose(widget, SIDE)
-    press(widget, "Submit")
-    regions = [Region(rect(*box), SIDE) for box in ((0, 0, 8, 5), (25, 30, 7, 2))]
-    assert read_via(path) == [Picture(NAMES[0], regions)]
-
-
 def test_each_submit_saves_everything_so_far(start, path):
     widget = start()
     assert list(path.parent.iterdir()) == []
     earlier = widget.canvas
-    submit(widget, (0, 0, 5, 5))
+    submit(widget, (-2, -1, 10, 6))  # begun in the frame
     assert earlier.comm is None and widget.canvas.bboxes == []  # nothing late can arrive
     press(widget, "Skip")
-    submit(widget, (1, 1, 6, 6), EDGE)
+    submit(widget, (25, 30, 9, 4), EDGE)  # ended in the frame
     assert widget.status.value == "2 of 3 saved in via_export_csv.csv."
-    first, second = Region(rect(0, 0, 5, 5), SIDE), Region(rect(1, 1, 6, 6), EDGE)
+    first, second = Region(rect(0, 0, 8, 5), SIDE), Region(rect(25, 30, 7, 2), EDGE)
     assert read_via(path) == [Picture(NAMES[0], [first]), Picture(NAMES[2], [second])]
     assert list(path.parent.iterdir()) == [path]
 
@@ -197,14 +188,8 @@ def test_leaving_a_picture_saves_nothing_and_says_so(start, path):
     draw(widget, (0, 0, 5, 5))
     press(widget, "Skip")
     assert widget.status.value.startswith(lost) and not path.exists()
-    press(widget, "Back")
-    submit(widget, (0, 0, 5, 5))
-    press(widget, "Back")
-    choose(widget, {"note": "an attribute alone"})
-    press(widget, "Skip")
-    assert widget.status.value.startswith(lost)
     press(widget, "Back", "Skip")
-    assert widget.status.value.startswith("1 of 3 saved")
+    assert widget.status.value.startswith("0 of 3 saved")
 
 
 def test_two_kernels_that_save_at_once_lose_nothing(path):
@@ -216,17 +201,15 @@ schema = {"region": {"note": {"type": "text"}}}
 names = [f"{sys.argv[1]}_{k:02d}.png" for k in range(40)]
 widget = annotate(dict.fromkeys(names, np.zeros((32, 32, 3), np.uint8)), schema, sys.argv[2])
 print(flush=True)
-sys.stdin.readline()  # begin together
+input()  # begin together
 for name in names:
     widget.canvas.bboxes = [{"x": 5, "y": 5, "width": 9, "height": 9, "label": ""}]
     widget.canvas._handle_custom_msg({"type": "submit"}, [])
-    assert "saved in" in widget.status.value and "Not" not in widget.status.value
 """
-    command = [sys.executable, "-c", code]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    command = [sys.executable, "-c", code]
     windows = [subprocess.Popen([*command, name, path], **pipes) for name in ("a", "b")]
-    for window in windows:
-        window.stdout.readline()
+    assert [window.stdout.readline() for window in windows] == ["\n", "\n"]
     for window in windows:
         print(file=window.stdin, flush=True)
     assert [window.wait() for window in windows] == [0, 0]
@@ -234,16 +217,13 @@ for name in names:
 
 
 def test_a_full_disk_and_a_file_that_is_damaged_or_gone_meanwhile(start, path, monkeypatch):
-    def full(*_):
-        raise OSError("No space left on device")
-
     monkeypatch.setattr(annotator.time, "sleep", lambda _: None)
     path.with_name(f".{path.name}.lock").touch()  # a killed kernel left it
     widget = start()
     with monkeypatch.context() as patch:
-        patch.setattr(via, "write_via_csv", full)
+        patch.setattr(files.os, "replace", Mock(side_effect=OSError("No space left on device")))
         submit(widget, (0, 0, 5, 5))
-    assert widget.status.value == "Not saved: No space left on device"
+    assert "No space left on device" in widget.status.value
     press(widget, "Submit")
     before = path.read_bytes()
     path.write_text("damaged")
@@ -253,12 +233,6 @@ def test_a_full_disk_and_a_file_that_is_damaged_or_gone_meanwhile(start, path, m
     path.unlink()
     press(widget, "Submit")
     assert path.read_bytes().startswith(before) and len(read_via(path)) == 2
-
-
-@pytest.mark.parametrize("shape, kind", [((32, 32, 3), float), ((32, 32), "u1"), ((0, 9, 3), "u1")])
-def test_unsuitable_pictures_are_refused(path, shape, kind):
-    with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
-        annotate({"a.png": np.zeros(shape, kind)}, SCHEMA, path)
 
 
 @pytest.mark.parametrize(
@@ -277,9 +251,11 @@ def test_boxes_that_cannot_be_shown_stop_it_and_stay(start, path, shape, message
     assert path.read_bytes() == before
 
 
-def test_a_project_stays_a_project(path, pictures):
+def test_a_project_stays_a_project_and_pictures_are_uint8(path, pictures):
     via.write_via_project([Picture(NAMES[0])], path, SCHEMA)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="is no CSV, and boxes are saved as CSV"):
         annotate({"a.png": pictures[0]}, SCHEMA, path)
     assert path.read_bytes() == before
+    with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
+        annotate({"a.png": pictures[0] / 255}, SCHEMA, path)

@@ -190,8 +190,3 @@ def test_the_synthetic_set_is_annotated_by_the_rules():
     assert 0.8 < matched.mean_iou < 1 and 0 < matched.attributes.loc["occluded", "kappa"] < 1
     exact = dataset.test_boxes[[dataset.test_index(p.filename) for p in course.completed]]
     assert (boxes(course.completed) == exact).all()
-
-
-def test_short_names():
-    assert example_set.short("cifar10_test_cat_0007.png") == "cat 7"
-    assert example_set.short("Set1/IMG (2987) of a walk.jpg") == "IMG (2987) o"

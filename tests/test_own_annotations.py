@@ -83,28 +83,28 @@ def blemished():
     return pictures
 
 
-PHOTOS = [f"images/Set1/IMG ({i}).jpg" for i in range(6)]
-WORKS = {
-    "blemishes": (
-        blemished(),
-        ("white space at its ends", "label 'cat' is no option", "viewpoint is missing",
-         "1 regions without area", "reached 0.06 pixels over the border", "6 pictures, 5 boxes"),
-    ),
-    "photographs": (
-        rects([(900, 40, 3000, 700)] * 6, PHOTOS), ("at 1/16 of", "blank pages of 244 x 244")
-    ),
-    "some other pictures": (rects(names=[*NAMES[:4], "x.png", "y.png"]), ("left out: 2 pictures",)),
-}  # fmt: skip
+NOTES = (
+    "white space at its ends", "label 'cat' is no option", "viewpoint is missing",
+    "1 regions without area", "reached 0.06 pixels over the border", "6 pictures, 5 boxes",
+)  # fmt: skip
+PHOTOS = rects([(900, 40, 3000, 700)] * 6, [f"images/Set1/IMG ({i}).jpg" for i in range(6)])
+SOME = rects(names=[*NAMES[:4], "x.png", "y.png"])
 
 
-@pytest.mark.parametrize("pictures, notes", WORKS.values(), ids=WORKS)
-def test_every_cell_works_on(notebook, tmp_path, capsys, pictures, notes):
+@pytest.mark.parametrize(
+    "pictures, notes",
+    [
+        (blemished(), NOTES),
+        (PHOTOS, ["at 1/16 of their size on blank pages of 244 x 244"]),
+        (SOME, ["left out: 2 pictures"]),
+    ],
+)
+def test_every_cell_works_on_files_of_readers(notebook, tmp_path, capsys, pictures, notes):
     via.write_via_csv(pictures, tmp_path / "mine.csv")
     space = notebook(ANNOTATIONS=tmp_path / "mine.csv")
     printed = capsys.readouterr().out
     assert [note for note in notes if note not in printed] == []
-    assert len(space["regions"]) == len(space["boxes"]) == len(space["labels"]) > 0
-    assert space["masks"].any()
+    assert len(space["boxes"]) == len(space["labels"]) > 0 and space["masks"].any()
 
 
 def test_a_project_drawn_on_the_kit_comes_back_in_pixels(notebook, tmp_path, capsys):
@@ -115,17 +115,14 @@ def test_a_project_drawn_on_the_kit_comes_back_in_pixels(notebook, tmp_path, cap
     assert "6 of the set's pictures are yours" in capsys.readouterr().out
 
 
-FAR = [(4, 5, 10, 12)] * 5 + [(30, 3, 20, 20)]
-BROKEN = rects([(64, 80, 160, None)] * 6)
 STOPS = [
     ("ANNOTATIONS", None, "There is no file"),
     ("ANNOTATIONS", [Picture(name) for name in NAMES], "it holds no box"),
     ("ANNOTATIONS", rects([(64, 80, 160, 192)] * 6), "in section 4, in VIA_FILE"),
-    ("ANNOTATIONS", rects(FAR), "reaches outside the picture"),
+    ("ANNOTATIONS", rects([*[(4, 5, 10, 12)] * 5, (30, 3, 20, 20)]), "reaches outside the picture"),
     ("ANNOTATIONS", rects(names=["Set1/" + NAMES[0], NAMES[0]] * 3), "same region"),
-    ("ANNOTATIONS", BROKEN, "height is None, not finite numbers"),
+    ("ANNOTATIONS", rects([(4, 5, 9, None)] * 6), "height is None, not finite numbers"),
     ("VIA_FILE", rects(), "Name the file in ANNOTATIONS"),
-    ("VIA_FILE", BROKEN, "height is None, not finite numbers"),
 ]
 
 
@@ -156,7 +153,6 @@ def test_only_the_annotated_pictures_get_the_boxes(images):
     for name, image in images.items():
         copy[name] = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
     example_set.require_annotated(copy, "copy.npz")
-    assert any((copy[name] != images[name]).any() for name in images)
     names = list(images)
     brighter = {**images, names[1]: np.minimum(images[names[1]], 247) + 8}
     with pytest.raises(ValueError, match="1 of 100 pictures of copy.npz"):
