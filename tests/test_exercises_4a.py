@@ -82,7 +82,6 @@ LEFT = np.mean([64 / 81, 240 / 273])  # of EXACT, one column and one row too man
 
 WRONG = [
     ("smallest_side", 5, (), "keeps an IoU of 0.47"),
-    ("smallest_side", 8, (), "a smaller box"),
     ("tight_box", lambda m: m.lost, (), "stops with AttributeError"),
     ("tight_box", lambda m: (3, 5, 18, 6), (), "rows and columns are exchanged"),
     ("tight_box", lambda m: (5, 3, 5, 17), (), "the last column"),
@@ -90,16 +89,12 @@ WRONG = [
     ("tight_box", lambda m: (5, 3, 6, 18), (), "rows 9 to 9 it returns (5, 3, 6, 18)"),
     ("blind_spot", (0, 0, 40, 5), (BOX[0],), "the check does find it: box x 0..40"),
     ("blind_spot", (0, 0, 32, 13), (BOX[0],), "still overlaps the right box: IoU 0.04"),
-    ("worse_than_chance", (["a"] * 10, ["a"] * 9), (), "10 and 9 labels"),
     ("worse_than_chance", (["a"] * 10, ["a"] * 8 + ["b"] * 2), (), "80.0%"),
     ("worse_than_chance", (["a"] * 10, ["a"] * 9 + ["b"]), (), "kappa is 0.00"),
     ("lazy", (16, 16), (EXACT,), "another size reaches more"),
-    ("lazy", (40, 16), (EXACT,), "must fit into 32 x 32"),
     ("rare", {("occluded", "yes")}, (COUNTS,), "1 are missing and 0 do not belong"),
-    ("rare", set(PAIRS[1:]), (COUNTS,), "0 are missing and 1 do not belong"),
     ("off_by_one", 1 - LEFT, (EXACT,), "what gets lost"),
     ("off_by_one", np.mean([49 / 79, 209 / 271]), (EXACT,), "the boxes grow as well"),
-    ("off_by_one", 0.95, (EXACT,), "more than what is left"),
 ]
 
 
@@ -182,7 +177,6 @@ def test_annotating_needs_no_tensorflow():
 def test_the_synthetic_set_is_annotated_by_the_rules():
     dataset = data.synthetic()
     course = example_set.example_set(dataset)
-    assert len(course.images) == len(course.completed) == len(course.pass_b) == 100
     sizes = dict.fromkeys(course.images, (32, 32))
     for pictures in (course.pass_a, course.pass_b, course.completed):
         assert checks.check(pictures, course.schema, sizes) == []

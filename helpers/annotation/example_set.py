@@ -25,8 +25,6 @@ TOLERANCE = 6
 
 @dataclass(frozen=True)
 class ExampleSet:
-    """A hundred pictures, annotated twice and settled."""
-
     images: dict  # file name -> uint8 (32, 32, 3), RGB
     schema: dict  # as `via.read_schema` returns it
     pass_a: list  # of Picture, as are the next two
@@ -95,8 +93,8 @@ class OpenedSet:
     notes: tuple = ()  # what was found and changed, in words
 
     def __str__(self):
-        head = f"{len(self.pictures)} pictures, {len(via.boxes(self.pictures))} boxes"
-        return "\n".join([head, *self.notes])
+        count = len(via.boxes(self.pictures))
+        return "\n".join([f"{len(self.pictures)} pictures, {count} boxes", *self.notes])
 
 
 def open_set(path, dataset) -> OpenedSet:
@@ -108,23 +106,23 @@ def open_set(path, dataset) -> OpenedSet:
     course = example_set(dataset)
     if not path:
         return OpenedSet(course.completed, course.images, SIZE)
-    file, size, notes, pictures = Path(path).name, SIZE, [], via.read_via(path)
+    size, notes, pictures = SIZE, [], via.read_via(path)
     places = {dataset.test_name(i): i for i in range(len(dataset.y_test))}
     plain = [replace(p, filename=re.split(r"[/\\]", p.filename)[-1]) for p in pictures]
     known = [picture for picture in plain if picture.filename in places]
-    if others := len(plain) - len(known) if known else 0:
-        notes.append(f"left out: {others} pictures that are not of {dataset.source}")
     pictures = known or pictures
+    if others := len(plain) - len(pictures):
+        notes.append(f"left out: {others} pictures that are not of {dataset.source}")
     before = len(via.boxes(pictures))  # raises for broken shapes
     for p in pictures:
         p.regions[:] = [r for r in p.regions if min(via.bounding_box(r.shape)[2:]) > 0]
     if not len(boxes := via.boxes(pictures)):
-        raise AnnotationError(Finding(file, None, "it holds no box", "draw at least one"))
+        raise AnnotationError(Finding(str(path), None, "it holds no box", "draw at least one"))
     if points := before - len(boxes):
         notes.append(f"left out: {points} regions without area, such as points")
     if enlargement(known, dict.fromkeys(places, SIZE)) > 1:
-        problem = "boxes beyond their pictures, as in enlarged copies"
-        raise AnnotationError(Finding(file, None, problem, "name it in section 4, in VIA_FILE"))
+        problem, fix = "boxes of enlarged copies", "name the file in section 4, in VIA_FILE"
+        raise AnnotationError(Finding(str(path), None, problem, fix))
     if known:
         images = {p.filename: dataset.x_test[places[p.filename]] for p in known}
     else:
@@ -150,8 +148,7 @@ def from_enlarged(pictures, scale) -> list[Picture]:
     """Boxes of copies `scale` times larger in pixels of 32 x 32 pictures; ValueError if not."""
     via.boxes(pictures)  # raises for broken shapes
     if enlargement(pictures, {p.filename: SIZE for p in pictures}) == 1:
-        problem = "The boxes lie within 32 x 32 pixels already, not on enlarged pictures."
-        raise ValueError(f"{problem} Name the file in ANNOTATIONS, in the configuration.")
+        raise ValueError("The boxes lie within 32 x 32 pixels. Name the file in ANNOTATIONS.")
     return via.rescale(pictures, 1 / scale)
 
 
