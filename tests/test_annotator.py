@@ -153,7 +153,7 @@ def test_attributes_must_be_chosen_but_not_ticked_or_written(start, path):
         assert widget.status.value.startswith("Draw a box")
     draw(widget, (0, 0, 5, 5))
     press(widget, "Submit")
-    assert widget.status.value == "Still to choose for box 1: viewpoint, truncated."
+    assert widget.status.value == "Still to choose: viewpoint, truncated."
     assert not path.exists()
     choose(widget, {"viewpoint": "front", "truncated": "no"})
     press(widget, "Submit")

@@ -173,3 +173,7 @@ def test_draw_choose_submit_and_find_it_in_the_csv(page, tmp_path):
     note = "getComputedStyle(document.querySelector('.annotator'), '::after').content"
     page.wait_for_function(f"{note}.includes('The kernel was restarted')")
     assert not cell.get_by_role("button", name="Submit").is_visible()
+    page.get_by_text("| Idle").wait_for()
+    page.locator(".jp-Cell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+    cell.get_by_text("2 of 3 saved").wait_for()  # a server that ends during a restart hangs

@@ -62,6 +62,7 @@ class Annotator(widgets.HBox):
 
     def __init__(self, pictures, specs, path):
         self.pictures, self.path, self.names, self.saved = pictures, path, list(pictures), {}
+        self.sizes = {name: picture.shape[1::-1] for name, picture in pictures.items()}
         self.saved = self._read()
         self.form = {name: _control(spec) for name, spec in specs.items()}
         self.blank = self._values()
@@ -85,10 +86,9 @@ class Annotator(widgets.HBox):
         """The pictures of the file by name; AnnotationError if it does not fit the pictures."""
         if not self.path.exists():  # a file that is gone is written anew
             return self.saved
-        sizes = {name: picture.shape[1::-1] for name, picture in self.pictures.items()}
-        pictures, _ = tidy(via.read_via(self.path), sizes)  # VIA draws a hair over the border
-        known = [picture for picture in pictures if picture.filename in sizes]
-        if findings := check(pictures) or check(known, sizes=sizes):
+        pictures, _ = tidy(via.read_via(self.path), self.sizes)  # VIA draws a hair over the border
+        known = [picture for picture in pictures if picture.filename in self.sizes]
+        if findings := check(pictures) or check(known, sizes=self.sizes):
             raise via.AnnotationError(*findings)
         return {picture.filename: picture for picture in pictures}
 
@@ -146,8 +146,7 @@ class Annotator(widgets.HBox):
         text = f"picture {self.index + 1} of {len(self.names)}: {self.name}"
         self.progress.value = escape(text + f", box {self.current + 1} of {count}" * (count > 1))
 
-    def _framed(self, shape):
-        """A box as the canvas has it: in pixels from the corner of the frame."""
+    def _framed(self, shape):  # as the canvas has it: in pixels from the corner of the frame
         return {**shape, "x": shape["x"] + self.frame, "y": shape["y"] + self.frame, "label": ""}
 
     def _drawn(self, change):
@@ -163,12 +162,10 @@ class Annotator(widgets.HBox):
         self._select()
 
     def _follow(self, region, box):
-        """The region with its box from the canvas, cut at the border of the picture."""
         if region.shape and self._framed(region.shape) == box:  # not touched
             return region
-        x, y = box["x"] - self.frame, box["y"] - self.frame
+        x, y, size = box["x"] - self.frame, box["y"] - self.frame, self.sizes[self.name]
         edges = np.round([x, y, x + box["width"], y + box["height"]]).astype(int)
-        size = self.pictures[self.name].shape[1::-1]
         x, y, right, bottom = np.clip(edges, 0, [*size, *size]).tolist()
         shape = {"name": "rect", "x": x, "y": y, "width": right - x, "height": bottom - y}
         return replace(region, shape=shape)
@@ -185,9 +182,8 @@ class Annotator(widgets.HBox):
         boxes, choices = self._boxes(), [k for k, c in self.form.items() if hasattr(c, "options")]
         if not boxes and not self.shown:
             return self._say("Draw a box, let go of the mouse inside the frame; or press Skip.")
-        for number, box in enumerate(boxes, 1):
-            if unset := [name for name in choices if not box.attributes.get(name)]:
-                return self._say(f"Still to choose for box {number}: {', '.join(unset)}.")
+        if unset := [k for k in choices if not all(box.attributes.get(k) for box in boxes)]:
+            return self._say(f"Still to choose: {', '.join(unset)}.")
         boxes = list({str(box.shape): box for box in boxes}.values())  # the same box twice is one
         try:
             with _alone(self.path):
