@@ -10,13 +10,8 @@ from helpers.training.data import PIXEL_MEAN
 def resampling(shift, mirror, size: int):
     """Matrices that shift and mirror one axis with linear interpolation, repeating the edge.
 
-    Args:
-        shift: float (N,), pixels; output i shows input i + shift.
-        mirror: bool (N,).
-        size: length of the axis, pixels.
-
-    Returns:
-        float32 (N, size, size); every row holds the weights of one output pixel and sums to 1.
+    From float (N,), in pixels (output i shows input i + shift), and bool (N,), to float32
+    (N, size, size), whose rows hold the weights of one output pixel each.
     """
     pixel = ops.arange(size, dtype="float32")
     source = ops.where(mirror[:, None], size - 1 - pixel, pixel) + shift[:, None]
@@ -27,17 +22,11 @@ def resampling(shift, mirror, size: int):
 def rectangles(uniform, height: int, width: int):
     """Random rectangles of Zhong et al., "Random Erasing Data Augmentation" (2017).
 
-    2% to 40% of the picture's area, and 0.3 to 1 / 0.3 times as high as wide.
+    2% to 40% of the area, 0.3 to 1 / 0.3 times as high as wide. The paper draws until one fits;
+    here the first of K that fits is taken, none if none does (K = 20: one picture in 2,000).
 
-    The paper draws until a rectangle fits into the picture; here K draws are made at once and the
-    first that fits is taken, none if none does (at K = 20 once in some 2,000 pictures).
-
-    Args:
-        uniform: (N, K, 4) in [0, 1): area, aspect ratio, left and top of K candidates.
-        height, width: of the picture, pixels.
-
-    Returns:
-        bool (N, height) and (N, width): the rows and the columns of the rectangle.
+    From (N, K, 4) in [0, 1), for area, aspect ratio, left and top of K candidates, to bool
+    (N, height) and (N, width): the rows and the columns of the rectangle.
     """
     target = (0.02 + (0.4 - 0.02) * uniform[..., 0]) * height * width
     ratio = 0.3 + (1 / 0.3 - 0.3) * uniform[..., 1]
@@ -55,30 +44,23 @@ class Augment(keras.layers.Layer):
     """Flip, shift and random erasing, drawn anew for every picture, in training only.
 
     Takes raw pixels (N, H, W, 3), returns float32 of the same shape. Erased pixels become uniform
-    noise from 0 to 1 *above the mean*, as in the assignment, where erasing came after scaling and
-    mean subtraction; in raw pixels that is 255 * (mean + noise).
+    noise, 255 * (mean + [0, 1)): the assignment erased after scaling and mean subtraction.
 
     Args:
         flip: mirror left and right with probability one half.
         shift: largest shift along either axis, as a share of its length.
-        whole_pixels: shift by whole pixels, all counts equally likely; else any distance is drawn
-            and pixels are interpolated.
         erase: probability of erasing one rectangle.
-        mean: share of 255 per channel on which the noise stands.
-        seeds: what the draws are made from, by default Keras' generator.
+        whole_pixels: shift by whole pixels, without interpolation.
     """
 
-    def __init__(
-        self, flip=True, shift=0.1, erase=0.5, whole_pixels=False, mean=PIXEL_MEAN, seeds=None,
-        **kwargs,
-    ):  # fmt: skip
-        super().__init__(dtype="float32", **kwargs)  # also within a network of 16-bit layers
+    def __init__(self, flip=True, shift=0.1, erase=0.5, whole_pixels=False):
+        super().__init__(dtype="float32")  # also within a network of 16-bit layers
         self.flip, self.shift, self.erase = flip, shift, erase
-        self.whole_pixels, self.mean = whole_pixels, mean
-        self.seeds = seeds or keras.random.SeedGenerator(0, name="draws")
+        self.whole_pixels = whole_pixels
+        self.seeds = keras.random.SeedGenerator(0, name="draws")
 
     def restart(self, seed: int, epoch: int) -> None:
-        """Make what follows a function of (seed, epoch) alone, so that a resumed run repeats it."""
+        """Make what follows a function of (seed, epoch) alone."""
         self.seeds.state.assign(np.array([seed, epoch * 2**20], np.uint32))
 
     def call(self, images, training=False):
@@ -108,6 +90,6 @@ class Augment(keras.layers.Layer):
         # Rows of numbers, not of pixels: an axis of three, the channels, is slow on a CPU.
         numbers = width * channels
         inside = rows[:, :, None] & ops.repeat(columns, channels, axis=1)[:, None, :]
-        noise = uniform(height, numbers, high=255.0) + 255 * np.tile(np.float32(self.mean), width)
+        noise = uniform(height, numbers, high=255.0) + 255 * np.tile(np.float32(PIXEL_MEAN), width)
         erased = ops.where(inside, noise, ops.reshape(images, (count, height, numbers)))
         return ops.reshape(erased, (count, height, width, channels))

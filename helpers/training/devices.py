@@ -1,7 +1,6 @@
-"""How training meets the machine: precision, input, fused kernels, more than one GPU."""
+"""How training meets the machine: precision, input, fused kernels."""
 
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -24,19 +23,12 @@ def fastest() -> str:
 
 
 def _compute_capability() -> float | None:
-    """Of the first GPU of Keras' backend; None without one, or where it has no such number."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        number = getattr(jax.devices()[0], "compute_capability", None)  # "8.9"; CPUs have none
-        return float(number) if number else None
+    """Of the first GPU, None without one."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return None
-    details = tf.config.experimental.get_device_details(gpus[0])
-    return float("{}.{}".format(*details.get("compute_capability", (0, 0))))
+    for gpu in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpu)
+        return float("{}.{}".format(*details.get("compute_capability", (0, 0))))
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -61,15 +53,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 def batches(pictures, targets=None, size: int = 256) -> dict:
-    """Arrays as arguments of Keras' fit, evaluate or predict, in order.
+    """Arrays (N, ...) as arguments of Keras' fit, evaluate or predict, in order, uint8 as uint8.
 
     On TensorFlow without tf.data's autotuning, which Keras leaves on: with it, a core stands idle
     for whole epochs on a machine with two, and they take twice as long (measured with 2.20, 2.21).
-
-    Args:
-        pictures: (N, ...), sent to the device as they are, uint8 as uint8.
-        targets: (N, ...), or None.
-        size: of a batch; the last one may be smaller.
     """
     if keras.backend.backend() != "tensorflow":
         labels = {} if targets is None else {"y": targets}
@@ -86,42 +73,16 @@ def batches(pictures, targets=None, size: int = 256) -> dict:
 
 @contextmanager
 def training_scope(precision: str = "float32"):
-    """Build a network for training on all GPUs there are, in one of PRECISIONS, else ValueError.
+    """Build a network for training in one of PRECISIONS, else ValueError; on one GPU, the first.
 
-    One model over several GPUs is Keras' own business: DataParallel on JAX, MirroredStrategy on
-    TensorFlow, each with statistics of the whole batch. Yields the batch normalization to use.
+    Yields the batch normalization to use.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision = {precision!r}: it is one of {', '.join(PRECISIONS)}.")
-    batch_norm, scope = keras.layers.BatchNormalization, nullcontext()
-    names, backend = keras.distribution.list_devices(), keras.backend.backend()  # GPUs, else CPU
-    if backend == "jax" and len(names) > 1:
-        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names))
-    if backend == "tensorflow" and len(names) > 1:
-        import tensorflow as tf
-
-        scope = tf.distribute.MirroredStrategy([name.upper() for name in names]).scope()
-        batch_norm = partial(batch_norm, synchronized=True)
-    elif backend == "tensorflow":
-        batch_norm = FusedBatchNormalization
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(PRECISIONS[precision])
     try:
-        with scope:
-            yield batch_norm
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        yield FusedBatchNormalization if on_tensorflow else keras.layers.BatchNormalization
     finally:
         keras.config.set_dtype_policy(before)
-
-
-class Seeds(keras.random.SeedGenerator):
-    """Seeds one after the other; with MirroredStrategy, each copy of the network has its own."""
-
-    def next(self, ordered=True):
-        seed = super().next(ordered)  # two numbers
-        if keras.backend.backend() != "tensorflow":
-            return seed
-        import tensorflow as tf
-
-        context = tf.distribute.get_replica_context()  # None while a network is built in a scope
-        replica = context.replica_id_in_sync_group if context else 0
-        return seed + tf.cast([replica * 2**20, 0], seed.dtype)

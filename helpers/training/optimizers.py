@@ -7,16 +7,10 @@ from helpers.training.recipes import Recipe
 
 
 def orthogonalize(matrix):
-    """Push the singular values of a matrix towards 1, keeping its singular vectors.
+    """Push the singular values of a float (rows, columns) towards 1, keeping its singular vectors.
 
     The quintic Newton-Schulz iteration of Jordan et al., "Muon" (2024): three steps bring most
-    singular values, relative to the matrix' norm, between roughly 0.3 and 1.2.
-
-    Args:
-        matrix: float (rows, columns), of any scale.
-
-    Returns:
-        float (rows, columns).
+    singular values, relative to the norm, between 0.3 and 1.2.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = ops.transpose(matrix) if tall else matrix
@@ -32,23 +26,17 @@ class Muon(keras.optimizers.Adam):
 
     As in Jordan's airbench (2024), every kernel is rescaled to one unit of norm per filter before
     its step: batch normalization hides the scale, and the learning rate keeps its meaning. Keras'
-    own Muon covers dense layers only.
-
-    Args:
-        learning_rate: of the kernels, a number or schedule.
-        momentum: of the kernels, Nesterov's form.
-        adam_ratio: Adam's learning rate as a share of the kernels'.
+    own Muon covers dense layers only. Adam's rate is the kernels' times `adam_ratio`.
     """
 
-    def __init__(self, learning_rate=0.07, momentum=0.8, adam_ratio=0.04, name="muon", **kwargs):
-        super().__init__(learning_rate, name=name, **kwargs)
+    def __init__(self, learning_rate, momentum=0.8, adam_ratio=0.04):
+        super().__init__(learning_rate, name="muon")
         self.momentum, self.adam_ratio = momentum, adam_ratio
 
     def update_step(self, gradient, variable, learning_rate):
         if len(variable.shape) != 4:
             rate = ops.cast(learning_rate, variable.dtype) * self.adam_ratio
-            super().update_step(gradient, variable, rate)
-            return
+            return super().update_step(gradient, variable, rate)
         buffer = self._momentums[self._get_variable_index(variable)]
         gradient = ops.cast(gradient, variable.dtype)
         velocity = self.momentum * ops.convert_to_tensor(buffer) + gradient
@@ -58,25 +46,19 @@ class Muon(keras.optimizers.Adam):
         ahead = ops.reshape(gradient + self.momentum * velocity, (-1, filters))
         direction = orthogonalize(ahead)  # (h * w * channels, filters)
         kernel = ops.convert_to_tensor(variable)
-        scale = filters**0.5 / ops.norm(ops.reshape(kernel, (-1,)))
-        kernel = kernel * ops.minimum(scale, 1e7)  # a kernel of zeros stays one, not NaN
+        kernel = kernel * (filters**0.5 / ops.norm(ops.reshape(kernel, (-1,))))
         step = ops.cast(learning_rate, variable.dtype) * ops.reshape(direction, variable.shape)
         self.assign(variable, kernel - step)
 
 
 class PerStep(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate looked up per training step, inside the compiled step of any backend.
-
-    Args:
-        rates: one per step; the last one holds from there on.
-    """
+    """A learning rate for every step, looked up inside the compiled step of any backend."""
 
     def __init__(self, rates):
         self.rates = [float(rate) for rate in rates]
 
     def __call__(self, step):
-        step = ops.minimum(ops.cast(step, "int32"), len(self.rates) - 1)
-        return ops.take(ops.convert_to_tensor(self.rates, "float32"), step)
+        return ops.take(ops.convert_to_tensor(self.rates, "float32"), ops.cast(step, "int32"))
 
 
 def make(recipe: Recipe, rates) -> keras.optimizers.Optimizer:

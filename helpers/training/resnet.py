@@ -17,26 +17,20 @@ def resnet_v2(
     """The assignment's network: depth 20 has 574,090 parameters.
 
     Args:
-        depth: 9n + 2, that is three stages of n bottleneck blocks with three convolutions each.
-        input_shape: height, width, channels; the pixels are raw RGB, 0 to 255, of any dtype.
-        classes: number of classes.
-        l2: penalty on every convolution kernel, as in the assignment.
+        depth: 9n + 2, that is three stages of n bottleneck blocks of three convolutions.
+        l2: penalty on every convolution kernel.
         batch_norm_momentum: share of the running statistics kept per step.
-        batch_norm: the layer to normalise with, made from momentum and name.
+        batch_norm: the layer to normalize with, made from momentum and name.
 
     Returns:
-        A functional model from (N, h, w, 3) to probabilities (N, classes), float32, with three
-        layers to ask for by name: `features` (N, h/4, w/4, 256) after the last ReLU, `logits`
-        (N, classes) without activation, `probabilities`. Scaling and mean subtraction are its
-        first layer, as constants.
+        A model from raw RGB pixels (N, h, w, 3), 0 to 255 of any dtype, to float32 (N, classes).
+        Layers to ask for by name: `features` (N, h/4, w/4, 256), after the last ReLU; `logits`
+        (N, classes); `probabilities`.
 
-    Raises:
-        ValueError: depth is not 9n + 2.
+    Raises ValueError if depth is not 9n + 2.
     """
     if depth < 11 or (depth - 2) % 9:
-        raise ValueError(
-            f"depth = {depth}: a ResNet v2 has 9n + 2 layers, say 11, 20, 29, 56 or 110."
-        )
+        raise ValueError(f"depth = {depth}: a ResNet v2 has 9n + 2 layers, say 11, 20 or 29.")
 
     def conv(x, filters, size, stride, name):
         return layers.Conv2D(
@@ -59,7 +53,7 @@ def resnet_v2(
             name = f"stage{stage}_block{block}"
             first = block == 1
             stride = 2 if first and stage > 1 else 1
-            # The stem has already normalised the very first block's input.
+            # The stem has normalized the very first block's input.
             y = x if first and stage == 1 else norm_relu(x, f"{name}_a")
             y = norm_relu(conv(y, width, 1, stride, f"{name}_a_conv"), f"{name}_b")
             y = norm_relu(conv(y, width, 3, 1, f"{name}_b_conv"), f"{name}_c")

@@ -1,14 +1,12 @@
 """A run's folder: its log, its lines, its network, its score.
 
-It holds training_log.csv, run.json, and a checkpoint for every epoch that improved the validation
-accuracy and for a last one that is the result; after scoring, test_predictions.npz; while it trains
-also the states to resume from, see `helpers.training.trainer`.
+It holds training_log.csv, run.json, a checkpoint for every epoch that improved the validation
+accuracy and for a last one that is the result, states, and after scoring test_predictions.npz.
 """
 
 import hashlib
 import json
-import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
@@ -27,7 +25,7 @@ COLUMNS = ("epoch", "lr", "loss", "acc", "val_loss", "val_acc", "seconds")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or unfinished run, as its folder tells it."""
+    """A run, finished or not."""
 
     folder: Path
     log: pd.DataFrame  # one row per epoch, as `read_log` gives it
@@ -35,12 +33,12 @@ class Run:
 
     @property
     def best(self) -> dict:
-        """The log's row with the highest validation accuracy, the first of equals."""
+        """The row with the highest validation accuracy, the first of equals."""
         return self.log.to_dict("records")[self.log["val_acc"].argmax()]
 
     @property
     def chosen(self) -> dict:
-        """The row of the run's result: the best, or a complete run's last if its recipe says so."""
+        """The row of the result: the best, or a complete run's last if its recipe says so."""
         last = self.info["recipe"]["selection"] == "last" and self.info["complete"]
         return self.log.to_dict("records")[-1] if last else self.best
 
@@ -49,81 +47,60 @@ class Run:
         return self.folder / checkpoint_name(self.info["recipe"]["depth"], self.chosen["epoch"])
 
     def network(self) -> keras.Model:
-        """The network of the result, for raw pixels, in float32 arithmetic.
-
-        Raises:
-            FileNotFoundError: the checkpoint is gone.
-            ValueError: it is damaged, or not the file that was scored.
-        """
+        """The result, for raw pixels. FileNotFoundError, ValueError if damaged or not as scored."""
         path, scores = self.checkpoint(), self.info.get("scores", {})
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is gone; train again, or restore the file.")
+            raise FileNotFoundError(f"{path} is gone; train again, or restore it.")
         if scores.get("epoch") == self.chosen["epoch"] and sha256(path) != scores.get("sha256"):
             raise ValueError(
-                f"{path} is not the file whose scores run.json tells (its SHA-256 differs): "
-                "restore it with git checkout, or train again."
+                f"{path} is not the file whose scores run.json tells (its SHA-256 differs): restore "
+                "it with git checkout, or train again."
             )
         model = build(self.info["recipe"])
         try:
             model.load_weights(path)  # not load_model: weights outlive versions of Keras
         except Exception as error:  # zip, HDF5 and Keras each have their own
-            what = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"{path} is damaged ({what}); restore it, or train again.") from error
+            raise ValueError(f"{path} is damaged; restore it, or train again.") from error
         return model
 
     def test_probabilities(self) -> np.ndarray:
-        """What the result said of every test picture when it was scored: float32 (10000, 10).
-
-        Raises FileNotFoundError if it was not scored, ValueError if the file is damaged.
-        """
+        """Of the test pictures, by the result: float32 (10000, 10). FileNotFoundError, ValueError."""
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: score the run first.")
         try:
             with np.load(path, allow_pickle=False) as file:
                 return file["probabilities"].astype(np.float32)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path} is damaged ({error}): restore it with git checkout, or train again."
-            ) from error
+        except Exception as error:  # zip and NumPy each have their own
+            raise ValueError(f"{path} is damaged ({error}): restore it by git checkout.") from error
 
     def test_correct(self) -> np.ndarray:
-        """Which test pictures the result gets right: bool (10000,), class after class.
-
-        Raises as `test_probabilities`, and ValueError where they are not those that were scored.
-        """
+        """Which of them are right: bool (10000,). ValueError if run.json has another share."""
         predicted = self.test_probabilities().argmax(axis=1)
         correct = predicted == np.arange(10).repeat(len(predicted) // 10)
         if not np.isclose(correct.mean(), self.info.get("scores", {}).get("test_acc", np.nan)):
-            raise ValueError(
-                f"{self.folder / PREDICTIONS} has other predictions than run.json tells the score "
-                "of: restore both with git checkout, or score the run again."
-            )
+            path = self.folder / PREDICTIONS
+            raise ValueError(f"{path} has other predictions than run.json tells the score of.")
         return correct
 
     def predict_test(self, network: keras.Model, dataset: Dataset) -> np.ndarray:
-        """Probabilities of all test pictures, float32 (N, 10), by the network of the result.
-
-        Kept ones, if the network says the same of every fiftieth picture now: to predict all takes
-        half a minute on a CPU.
-        """
+        """Probabilities of all test pictures, float32 (N, 10); kept ones, if they still hold."""
         if self.info["data"] == dataset.source and (self.folder / PREDICTIONS).is_file():
-            kept, some = self.test_probabilities(), slice(None, None, 50)
-            # Not by network.predict: to compile that takes longer than so few pictures.
-            again = keras.ops.convert_to_numpy(network(dataset.x_test[some].astype(np.float32)))
-            if len(kept) == len(dataset.x_test) and np.allclose(kept[some], again, atol=2e-3):
+            kept, few = self.test_probabilities(), dataset.x_test[::50].astype(np.float32)
+            if len(kept) == len(dataset.x_test) and np.allclose(
+                kept[::50], keras.ops.convert_to_numpy(network(few)), atol=2e-3
+            ):
                 return kept
         return network.predict(**devices.batches(dataset.x_test), verbose=0)
 
     def lines(self) -> list[str]:
-        """The log as it was printed during training, a line per epoch."""
+        """The log as it was printed, a line per epoch."""
         recipe, lines, best = self.info["recipe"], [], -np.inf
         for row in self.log.to_dict("records"):
-            better, best_before = row["val_acc"] > best, f"{best:.5f}"
-            verdict = f"did not improve from {best_before}"
+            better, verdict = row["val_acc"] > best, f"did not improve from {best:.5f}"
             if better:
+                verdict = f"improved from {best:.5f} to {row['val_acc']:.5f}"
                 best = row["val_acc"]
-                verdict = f"improved from {best_before} to {best:.5f}"
             if better or (recipe["selection"] == "last" and row["epoch"] == recipe["epochs"]):
                 verdict += f", saving model to {checkpoint_name(recipe['depth'], row['epoch'])}"
             lines.append(
@@ -136,12 +113,7 @@ class Run:
 
 
 def open_run(folder) -> Run:
-    """Read a run's folder.
-
-    Raises:
-        FileNotFoundError: no run.json or training_log.csv there.
-        ValueError: one of them is damaged.
-    """
+    """Read a run's folder. FileNotFoundError where there is none, ValueError if it is damaged."""
     folder = Path(folder)
     for name in ("run.json", "training_log.csv"):
         if not (folder / name).is_file():
@@ -153,25 +125,18 @@ def open_run(folder) -> Run:
             raise ValueError("no finished epoch")
         return run
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"The log or run.json in {folder} is damaged ({error}); train again."
-        ) from error
+        what = f"The log or run.json in {folder} is damaged"
+        raise ValueError(f"{what} ({error}); train again.") from error
 
 
 def parse_info(text: str) -> dict:
-    """The content of a run.json; what its recipe does not set, as an older course's, has defaults.
-
-    Raises ValueError, KeyError or TypeError where it is damaged.
-    """
+    """The content of a run.json, its recipe completed; ValueError, KeyError, TypeError."""
     info = json.loads(text)
-    return {**info, "recipe": Recipe.from_dict(info["recipe"]).as_dict()}
+    return {**info, "recipe": asdict(Recipe.from_dict(info["recipe"]))}
 
 
 def read_log(path) -> pd.DataFrame:
-    """A training_log.csv: COLUMNS, one row per epoch; epoch int64, the others float64.
-
-    Raises ValueError for other columns, or an entry that is no number.
-    """
+    """A training_log.csv: COLUMNS, one row per epoch, int64 and float64. Raises ValueError."""
     # As text first: pandas' own reading of numbers is not exact to the last bit in every version.
     log = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
     if tuple(log.columns) != COLUMNS:
@@ -193,9 +158,8 @@ def checkpoint_name(depth: int, epoch: int) -> str:
 def score(run: Run, dataset: Dataset) -> dict:
     """Score the result on the test pictures; keep that in run.json and test_predictions.npz.
 
-    Returns:
-        epoch; test_acc; test_acc_flip, with the probabilities of every picture and its mirror image
-        averaged; sha256 of the checkpoint. Accuracies are shares of 1.
+    Returns epoch, sha256 of the checkpoint, and the shares that are right: test_acc, and
+    test_acc_flip with the probabilities of every picture and its mirror image averaged.
     """
     network = run.network()
     plain, mirrored = (  # float32 (N, 10)

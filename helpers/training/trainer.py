@@ -1,8 +1,7 @@
-"""The trainer: one readable line per epoch, checkpoints on improvement, resuming after any stop.
+"""The trainer: a line per epoch, checkpoints on improvement, resuming after any stop.
 
-Randomness is a function of (seed, epoch), so a run that was stopped and started again ends like one
-left alone. After every epoch its state is written first; all else in its folder is made from that,
-and made again where it is missing. `helpers.training.runs` reads what the folder then holds.
+Randomness is a function of (seed, epoch): a run that was stopped and started again ends like one
+left alone. An epoch's state is written first; all else in the folder is made from that.
 """
 
 import json
@@ -10,7 +9,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
@@ -27,18 +26,13 @@ from helpers.training.runs import COLUMNS, PREDICTIONS, Run, build, open_run, pa
 
 # In a state, beside the variables: log (epochs, 7); run.json as text; the bytes of a checkpoint.
 LOG, INFO, CHECKPOINT = "training_log", "run.json", "checkpoint"
-STATES_KEPT = 2  # the newest, and the one before in case the newest is damaged
 
 
 class Trainer:
     """A fresh network, the step that trains it, and one epoch at a time.
 
-    Two networks hold the same weights: `in_training`, behind the augmentation and on the machine's
-    fast paths, and `network`, which is validated and saved: plain Keras in float32.
-
-    Args:
-        recipe, seed, precision: as for `train`.
-        steps: per epoch.
+    Two networks hold the same weights: `in_training`, on the machine's fast paths, and `network`,
+    plain Keras in float32, which is validated and saved.
     """
 
     def __init__(self, recipe: Recipe, seed: int, precision: str, steps: int):
@@ -46,28 +40,20 @@ class Trainer:
         self.recipe, self.seed = recipe, seed
         rates = [recipe.rate(step / steps) for step in range(recipe.epochs * steps)]
         with devices.training_scope(precision) as batch_norm:
-            self.augment = Augment(
-                recipe.flip, recipe.shift, recipe.erase, recipe.whole_pixels,
-                seeds=devices.Seeds(0, name="draws"),
-            )  # fmt: skip
-            self.in_training = build(recipe.as_dict(), batch_norm=batch_norm)
+            self.augment = Augment(recipe.flip, recipe.shift, recipe.erase, recipe.whole_pixels)
+            self.in_training = build(asdict(recipe), batch_norm=batch_norm)
             optimizer = optimizers.make(recipe, rates)
             self.training_model = self._to_logits(self.in_training, self.augment, optimizer)
             optimizer = self.training_model.optimizer  # in a loss scale, if 16 bits need one
             optimizer.build(self.training_model.trainable_variables)
-        self.network = build(recipe.as_dict())
-        self.network.optimizer = None  # Keras' TensorBoard asks every model for it
+        self.network = build(asdict(recipe))
         self.validation_model = self._to_logits(self.network)
         # All that training changes. Paths outlive a change of their order in Keras.
         variables = self.training_model.variables + optimizer.variables
         self.variables = {variable.path: variable for variable in variables}
-        assert len(self.variables) == len(variables)
 
     def _to_logits(self, network, augment=None, optimizer=None):
-        """The network up to its logits, behind the augmentation if any; compiled, weights shared.
-
-        Kept apart from the network so that what is saved and explained is plain Keras.
-        """
+        """The network up to its logits, behind the augmentation if any; compiled."""
         model = keras.Model(network.input, network.get_layer("logits").output)
         if augment:
             pixels = keras.Input(network.input_shape[1:])
@@ -91,7 +77,7 @@ class Trainer:
         return history["loss"][0], history["acc"][0]
 
     def validate(self, dataset: Dataset) -> tuple[float, float]:
-        """Hand the weights to `network`; return its loss and accuracy on the validation part."""
+        """Hand the weights to `network`; return its validation loss and accuracy."""
         self.network.set_weights(self.in_training.get_weights())
         batches = devices.batches(dataset.x_val, _one_hot(dataset.y_val))
         return tuple(self.validation_model.evaluate(**batches, verbose=0))
@@ -101,59 +87,45 @@ def train(
     recipe: Recipe, dataset: Dataset, folder, seed: int = 0, epochs: int | None = None,
     precision: str | None = None, callbacks=(),
 ) -> Run:  # fmt: skip
-    """Train a fresh network, or go on where the run in `folder` stopped.
+    """Train a fresh network, or go on where the run in `folder` stopped; print a line per epoch.
 
     Args:
-        recipe, folder: how to train; the run's folder, made if missing.
-        dataset: its training part trains, its validation part chooses the checkpoints. A recipe
-            without hold-out trains on both, and the test part chooses.
+        recipe: without hold-out, the validation part trains, too, and the test part validates.
         seed: of initial weights, order and augmentation.
         epochs: stop after so many, finished ones included; the recipe's number by default.
-        precision: of the training step's arithmetic, "float32", "bfloat16" or "float16"; by default
-            that of the run in `folder`, else the machine's fastest. Weights are kept, validated and
-            saved as float32.
+        precision: one of `devices.PRECISIONS`; by default that of the run, else the fastest.
         callbacks: of Keras, for run and epochs, not batches; their model is the validated network.
 
-    Returns:
-        The run. Every epoch's line is printed, also those finished earlier.
-
     Raises:
-        ValueError: epochs or seed out of range, or fewer epochs than are done; an unknown
-            precision; the folder holds a run with other settings, or without a state to go on from.
-        OSError: an epoch cannot be written; what was written before is intact. FileExistsError
-            where there is a file in the folder's place.
+        ValueError: a number out of range; the folder holds a run with other settings, or without a
+            state to go on from.
+        OSError: an epoch cannot be written; what was written before is intact.
     """
     folder = Path(folder)
     epochs = whole_number("epochs", recipe.epochs if epochs is None else epochs, 1, recipe.epochs)
     seed = whole_number("seed", seed, 0, MOST_SEED)
-    state, known = _newest_state(folder), _info_in(folder)
-    before = state.run.info if state else {}
-    precision = precision or {**before, **known}.get("precision") or devices.fastest()
+    state = _newest_state(folder)
+    before, rows = (state.run.info, state.run.log.to_dict("records")) if state else ({}, [])
+    precision = precision or before.get("precision") or devices.fastest()
     identity = {
-        "recipe": recipe.as_dict(), "seed": seed, "precision": precision, "data": dataset.source,
+        "recipe": asdict(recipe), "seed": seed, "precision": precision, "data": dataset.source,
     }  # fmt: skip
-    _check_same_run(folder, identity, known, before)
-    if not state and any((folder / name).exists() for name in ("run.json", "training_log.csv")):
+    if state:
+        _check_same_run(folder, before, identity)
+    elif any((folder / name).exists() for name in ("run.json", "training_log.csv")):
         raise ValueError(
             f"{folder} holds a run but no state to go on from. Choose another run folder to train "
             "anew, or MODE = 'recorded' to look at a recorded run."
         )
-    rows = state.run.log.to_dict("records") if state else []
-    if len(rows) > epochs:
-        raise ValueError(
-            f"{folder} holds {len(rows)} finished epochs, more than epochs = {epochs}. Ask for "
-            f"{len(rows)} or more, or choose another run folder."
-        )
-
     with writing(folder):  # told now, not after an epoch
         folder.mkdir(parents=True, exist_ok=True)
     if not recipe.hold_out:
         dataset = dataset.without_hold_out()
     trainer = Trainer(recipe, seed, precision, -(-len(dataset.x_train) // recipe.batch_size))
     if state:
-        _restore(trainer.variables, state)
-        with writing(folder):
-            _publish(state)  # a file may be lost, or a kill have come in between
+        for name, variable in trainer.variables.items():
+            variable.assign(state.values[name])
+        _publish(state)  # a file may be lost, or a kill have come in between
         print(*Run(folder, state.run.log, {**before, "epochs": epochs}).lines(), sep="\n")
         if len(rows) < epochs:
             print(f"Going on after epoch {len(rows)}, the last one in {folder.name}")
@@ -162,7 +134,6 @@ def train(
     earlier = [other for other in earlier if other != machine]
 
     listeners = keras.callbacks.CallbackList(list(callbacks), model=trainer.network, epochs=epochs)
-    trainer.network.stop_training = False
     listeners.on_train_begin()
     for epoch in range(len(rows), epochs):
         listeners.on_epoch_begin(epoch)
@@ -178,13 +149,11 @@ def train(
             **({"earlier_environments": earlier} if earlier else {}),
         }  # fmt: skip
         run = Run(folder, pd.DataFrame(rows), info)
-        _check_same_run(folder, identity, _info_in(folder))  # another may have begun here since
-        with writing(folder):
-            state = _State.after_epoch(run, trainer, state)
-            _save(state)
+        state = _State.after_epoch(run, trainer, state)
+        _save(state)
         print(run.lines()[-1], flush=True)
         listeners.on_epoch_end(epoch, {key: rows[-1][key] for key in COLUMNS[1:-1]})
-        if trainer.network.stop_training:
+        if getattr(trainer.network, "stop_training", False):
             break
     listeners.on_train_end()
     return open_run(folder)
@@ -194,27 +163,15 @@ def _one_hot(labels):
     return np.eye(10, dtype=np.float32)[labels]
 
 
-def _info_in(folder) -> dict:
-    """What run.json tells; nothing where it is missing or damaged: a state tells it as well."""
-    try:
-        return parse_info((folder / "run.json").read_text())
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _check_same_run(folder, identity, *infos):
-    """Raise ValueError where one of `infos`, those that tell anything, has other settings."""
-    for info in filter(None, infos):
-        known, wanted = (
-            {**each, **each["recipe"], "recipe": each["recipe"]["name"]}
-            for each in (info, identity)
-        )
-        for key in wanted:
-            if known.get(key) != wanted[key]:
-                raise ValueError(
-                    f"{folder} holds a run with {key} = {known.get(key)}, not {wanted[key]}. "
-                    "Choose another run folder, or the same settings to go on with that run."
-                )
+def _check_same_run(folder, *infos):
+    """Raise ValueError where the run in a folder has other settings than are wanted."""
+    known, wanted = ({**info, **info["recipe"], "recipe": info["recipe"]["name"]} for info in infos)
+    for key in wanted:
+        if known.get(key) != wanted[key]:
+            raise ValueError(
+                f"{folder} holds a run with {key} = {known.get(key)}, not {wanted[key]}. "
+                "Choose another run folder, or the same settings to go on with that run."
+            )
 
 
 # --- What an epoch leaves behind -----------------------------------------------------------------
@@ -239,9 +196,8 @@ class _State:
 
 
 def _states(folder):
-    """Oldest first. A copy that a browser or a drive named "state_002 (1).npz" is none."""
-    numbered = [path for path in folder.glob("state_*.npz") if path.stem[6:].isdecimal()]
-    return sorted(numbered, key=lambda path: int(path.stem[6:]))
+    """Oldest first; "state_002 (1).npz", as browsers and drives name a copy, is none."""
+    return sorted(folder.glob("state_*[0-9].npz"), key=lambda path: (len(path.name), path.name))
 
 
 def _newest_state(folder) -> _State | None:
@@ -249,11 +205,8 @@ def _newest_state(folder) -> _State | None:
     for path in reversed(_states(folder)):
         try:
             with np.load(path, allow_pickle=False) as file:
-                values = {name: file[name] for name in file.files}
+                values = dict(file)
             log = pd.DataFrame(values.pop(LOG), columns=COLUMNS).astype({"epoch": int})
-            if INFO not in values:  # an older course's: the folder alone has the rest
-                run = Run(folder, log, parse_info((folder / "run.json").read_text()))
-                return _State(run, run.checkpoint().read_bytes(), values)
             run = Run(folder, log, parse_info(values.pop(INFO).item()))
             return _State(run, values.pop(CHECKPOINT).tobytes(), values)
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
@@ -261,28 +214,17 @@ def _newest_state(folder) -> _State | None:
     return None
 
 
-def _restore(variables, state):
-    """Set the variables, {path: variable}, to those of a state."""
-    if state.values.keys() != variables.keys():
-        raise ValueError(
-            f"The state in {state.run.folder} is of another version of Keras: go on with that "
-            "one, or choose another run folder."
-        )
-    for name, variable in variables.items():
-        variable.assign(state.values[name])
-
-
 def _save(state):
-    """Write the state first: whatever happens then, the rest can be made from it."""
     folder = state.run.folder
-    with replacing(folder / f"state_{len(state.run.log):03d}.npz") as path:
-        np.savez(path, **{
+    path = folder / f"state_{len(state.run.log):03d}.npz"
+    with writing(folder), replacing(path) as new:
+        np.savez(new, **{
             **state.values, LOG: state.run.log.to_numpy(np.float64),
             INFO: np.array(json.dumps(state.run.info)),
             CHECKPOINT: np.frombuffer(state.checkpoint, np.uint8),
         })  # fmt: skip
     _publish(state)
-    for old in _states(folder)[:-STATES_KEPT]:
+    for old in _states(folder)[:-2]:  # the one before stays, in case the newest is damaged
         old.unlink()
 
 
@@ -291,13 +233,16 @@ def _publish(state):
     folder, info = state.run.folder, state.run.info
     log = state.run.log.to_csv(index=False, na_rep="nan", lineterminator="\n")
     files = {state.run.checkpoint(): state.checkpoint, folder / "training_log.csv": log.encode()}
-    known = _info_in(folder)
-    if {key: known.get(key) for key in info} != info:  # scores aside, which come later
+    try:
+        known = parse_info((folder / "run.json").read_text())
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    if not info.items() <= known.items():  # scores come later
         (folder / PREDICTIONS).unlink(missing_ok=True)  # they were an earlier epoch's
         files[folder / "run.json"] = (json.dumps(info, indent=2) + "\n").encode()
     for path, content in files.items():
         if not path.is_file() or path.read_bytes() != content:
-            with replacing(path) as new:
+            with writing(folder), replacing(path) as new:
                 new.write_bytes(content)
 
 
@@ -306,15 +251,13 @@ class _Progress(keras.callbacks.Callback):
 
     def __init__(self, title):
         super().__init__()
-        self.title, self.started = title, time.monotonic()
         in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
-        self.next = 2 if in_notebook or sys.stdout.isatty() else np.inf  # seconds
+        self.title, self.wanted = title, in_notebook or sys.stdout.isatty()
+        self.next = time.monotonic() + 2
 
     # Not on_train_batch_end: Keras would fetch the metrics for it, and the GPU wait at every step.
     def on_train_batch_begin(self, batch, logs=None):
-        passed = time.monotonic() - self.started
-        if batch and passed > self.next:
-            self.next = passed + 2
+        if self.wanted and time.monotonic() > self.next:
+            self.next += 2
             share = batch / self.params["steps"]
-            text = f"{self.title}: {share:.0%} of the pictures, {passed / share - passed:.0f}s left"
-            print(f"{text:70}", end="\r", flush=True)
+            print(f"{self.title}: {share:.0%} of the pictures", end="\r", flush=True)
