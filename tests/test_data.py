@@ -1,9 +1,7 @@
 import hashlib
 import os
-import socket
 import threading
-import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import cv2
 import keras
@@ -42,13 +40,12 @@ def npz(tmp_path):
 
 
 def test_split_takes_the_last_tenth_of_every_class():
-    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 5000))
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 50))
     train, val = data.split(labels)
-    assert len(train) == 45_000 and len(val) == 5_000
-    assert sorted([*train, *val]) == list(range(50_000))
+    assert sorted([*train, *val]) == list(range(500))
     for label in range(10):
         assert max(train[labels[train] == label]) < min(val[labels[val] == label])
-        assert np.sum(labels[val] == label) == 500
+        assert np.sum(labels[val] == label) == 5
 
 
 def test_sorted_and_official_order_give_the_same_pictures(tmp_path):
@@ -84,98 +81,45 @@ def test_names_are_class_and_order(npz):
     assert dataset.test_name(37) == "cifar10_test_cat_0007.png"
     assert all(dataset.test_index(dataset.test_name(i)) == i for i in range(100))
     assert dataset.x_test[dataset.test_index("cifar10_test_cat_0007.png"), 0, 0, 0] == 3 * 20 + 7
-    for name in ("cat.png", "cifar10_test_cow_0000.png", "cifar10_test_cat_0010.png"):
-        with pytest.raises(ValueError, match=f"'{name}' names no test picture.*Names look like"):
-            dataset.test_index(name)
+    with pytest.raises(ValueError, match="'.*_cat_0010.png' names no test picture.*Names look"):
+        dataset.test_index("cifar10_test_cat_0010.png")
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"y_test": None}, "has no y_test"),
+def test_malformed_npz_is_refused(npz):
+    for changes, message in (
+        ({"y_test": None}, "y_test is not a file in the archive"),
         ({"x_train": np.zeros((200, 3, 32, 32), np.uint8)}, r"x_train is uint8 \(200, 3, 32, 32\)"),
         ({"x_train": np.zeros((200, 32, 32, 3), np.float32)}, "x_train is float32"),
         ({"y_train": np.zeros(199, int)}, r"y_train is int64 \(199,\)"),
-        ({"y_train": np.zeros(200, float)}, "y_train is float64"),
-        ({"y_train": np.full(200, 10)}, "ten labels"),
-    ],
-)
-def test_malformed_npz_is_refused(npz, changes, message):
-    with pytest.raises(ValueError, match=f"copy.npz is no CIFAR-10 .npz: .*{message}.*Three ways"):
-        data.load(npz(**changes))
+        ({"y_train": np.full(200, 10)}, "ten times each label"),
+    ):
+        with pytest.raises(ValueError, match=f"copy.npz is no CIFAR-10 .npz: .*{message}.*Three"):
+            data.load(npz(**changes))
 
 
 def test_missing_npz_and_unknown_source_name_the_three_ways(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"missing\.npz.*Three ways.*CIFAR10_NPZ.*synthetic"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"missing\.npz.*CIFAR10_NPZ.*synthetic"):
         data.load(str(tmp_path / "missing.npz"))
     with pytest.raises(ValueError, match="DATA = 'cifar100' is unknown.*Three ways"):
         data.load("cifar100")
 
 
-@pytest.fixture
-def host(monkeypatch):
-    """A stand-in for the host of CIFAR-10 on this machine; takes what it does with a request."""
-    servers = []
+def test_whether_the_host_offers_the_archive(monkeypatch):
+    class Host(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.send_header("Content-Length", self.path[1:])
+            self.end_headers()
 
-    def start(answer, proxy=False):
-        class Handler(BaseHTTPRequestHandler):
-            do_HEAD = do_GET = answer
-
-            def log_message(self, *_):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        servers.append(server)
+    monkeypatch.setenv("no_proxy", "*")
+    with HTTPServer(("127.0.0.1", 0), Host) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setattr(data, "ADDRESS", "http://host.invalid/archive" if proxy else address)
-        if proxy:
-            monkeypatch.setenv("http_proxy", address)
-
-    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
-    yield start
-    for server in servers:
+        for length in (data.ARCHIVE_BYTES, 5_000):  # or a page of the network's
+            address = f"http://127.0.0.1:{server.server_port}/{length}"
+            monkeypatch.setattr(data, "ADDRESS", address)
+            assert data.host_answers(30) is (length == data.ARCHIVE_BYTES)
         server.shutdown()
-        server.server_close()
-
-
-def send(length, kind="application/x-gzip", status=200):
-    def answer(handler):
-        handler.send_response(status)
-        handler.send_header("Content-Type", kind)
-        if length is not None:
-            handler.send_header("Content-Length", str(length))
-        handler.end_headers()
-
-    return answer
-
-
-@pytest.mark.parametrize(
-    "answer, answers",
-    [
-        (send(data.ARCHIVE_BYTES), True),
-        (send(5_000, "text/html"), False),
-        (send(data.ARCHIVE_BYTES, status=404), False),
-        (lambda handler: handler.connection.close(), False),
-    ],
-    ids=["archive", "a proxy's page", "not found", "hung up"],
-)
-@pytest.mark.parametrize("proxy", [False, True])
-def test_whether_the_host_offers_the_archive(host, answer, answers, proxy):
-    host(answer, proxy)
-    assert data.host_answers(30) is answers
-
-
-def test_a_silent_host_does_not_answer(host):
-    over = threading.Event()
-    host(lambda handler: over.wait(60))
-    assert not data.host_answers(0.1)
-    over.set()
+    assert not data.host_answers(30)
 
 
 def test_what_counts_as_at_hand(monkeypatch, tmp_path):
@@ -193,18 +137,15 @@ def test_what_counts_as_at_hand(monkeypatch, tmp_path):
     assert data.on_disk()
 
 
-def test_keras_downloads_and_waits_for_no_silent_host(monkeypatch):
-    arrays, waits = tiny("official"), []
-
-    def load_data():
-        waits.append(socket.getdefaulttimeout())
-        parts = [(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
-        return tuple(parts)
-
+def test_without_a_file_keras_downloads(monkeypatch):
+    arrays = tiny("official")
+    parts = [(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
     monkeypatch.delenv("CIFAR10_NPZ", raising=False)
-    monkeypatch.setattr(keras.datasets.cifar10, "load_data", load_data)
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: tuple(parts))
     assert len(data.load("cifar10").x_train) == 180
-    assert waits == [data.SILENCE] and socket.getdefaulttimeout() is None
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: 1 / 0)
+    with pytest.raises(ConnectionError, match="could not be downloaded.*Run this again"):
+        data.load("cifar10")
 
 
 def test_synthetic_boxes_hold_the_drawn_pixels_tightly():
@@ -212,8 +153,7 @@ def test_synthetic_boxes_hold_the_drawn_pixels_tightly():
     for label in list(range(10)) * 20:
         scene, coverage = data.draw_scene(label, rng)
         x, y, w, h = data.bounding_box(coverage)
-        assert scene.shape == (32, 32, 3) and scene.dtype == np.uint8
-        assert coverage.sum() > 20
+        assert scene.shape == (32, 32, 3) and scene.dtype == np.uint8 and coverage.sum() > 20
         inside = coverage[y : y + h, x : x + w]
         assert inside.sum() == coverage.sum()
         for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]):
@@ -224,10 +164,9 @@ def test_synthetic_shape_differs_from_its_background():
     rng = np.random.default_rng(4)
     for label in range(10):
         scene, coverage = data.draw_scene(label, rng)
-        ring = cv2.dilate((coverage > 0).astype(np.uint8), np.ones((7, 7))).astype(bool) & (
-            coverage == 0
-        )
-        gap = scene[coverage == 1].mean(axis=0) - scene[ring].mean(axis=0)
+        near = cv2.dilate((coverage > 0).astype(np.uint8), np.ones((7, 7))) > 0
+        around = scene[near & (coverage == 0)]
+        gap = scene[coverage == 1].mean(axis=0) - around.mean(axis=0)
         assert np.abs(gap).max() > 30
 
 
@@ -245,8 +184,7 @@ def test_a_picture_is_squared_shrunk_and_rgb(tmp_path):
     wide[:, 32:96] = (0, 0, 255)  # red, in OpenCV's order
     cv2.imwrite(str(tmp_path / "wide.png"), wide)
     picture = data.load_picture(tmp_path / "wide.png")
-    assert picture.shape == (32, 32, 3) and picture.dtype == np.uint8
-    assert np.all(picture == (255, 0, 0))
+    assert picture.shape == (32, 32, 3) and np.all(picture == (255, 0, 0))
 
 
 @pytest.mark.skipif("CIFAR10_NPZ" not in os.environ, reason="CIFAR10_NPZ names no copy of CIFAR-10")

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -7,15 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from one_step import one_step
 
 from helpers.files import ROOT
 from helpers.training import devices
 
 
 def test_fused_batch_normalization_is_keras_batch_normalization():
-    rng = np.random.default_rng(0)
-    x = rng.normal(3, 2, (8, 5, 5, 4)).astype(np.float32)
+    x = np.random.default_rng(0).normal(3, 2, (8, 5, 5, 4)).astype(np.float32)
     outputs, gradients, statistics = [], [], []
     for kind in (keras.layers.BatchNormalization, devices.FusedBatchNormalization):
         layer = kind(momentum=0.9)
@@ -37,30 +34,29 @@ def test_fused_batch_normalization_is_keras_batch_normalization():
 
 
 def test_precision_is_left_as_it_was_and_unknown_ones_are_refused():
-    assert devices.fastest() in devices.PRECISIONS
     with devices.training_scope("bfloat16"):
         assert keras.layers.Dense(1).compute_dtype == "bfloat16"
         assert keras.layers.Dense(1).variable_dtype == "float32"
     assert keras.layers.Dense(1).compute_dtype == "float32"
-    one_of = "precision = 'half': it is one of float32, bfloat16"
-    with pytest.raises(ValueError, match=one_of), devices.training_scope("half"):
+    with pytest.raises(ValueError, match="'half': it is one of"), devices.training_scope("half"):
         pass
 
 
 @pytest.mark.parametrize(
-    "capability, flags, precision",
+    "gpu, flags, precision",
     [
         (None, "fma avx2", "float32"),
         (None, "avx2 avx512_bf16", "bfloat16"),
-        (6.1, "avx2", "float32"),
-        (7.5, "avx2", "float16"),
-        (8.9, "avx2", "bfloat16"),
-        (9.0, "avx512_bf16", "bfloat16"),
+        ((6, 1), "avx512_bf16", "float32"),
+        ((7, 5), "avx2", "float16"),
+        ((8, 9), "avx2", "bfloat16"),
     ],
 )
-def test_fastest_precision(monkeypatch, tmp_path, capability, flags, precision):
+def test_fastest_precision(monkeypatch, tmp_path, gpu, flags, precision):
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}")
-    monkeypatch.setattr(devices, "_compute_capability", lambda: capability)
+    details = {"compute_capability": gpu}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [gpu] if gpu else [])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: details)
     monkeypatch.setattr(devices, "Path", lambda _: tmp_path / "cpuinfo")
     assert devices.fastest() == precision
 
@@ -77,28 +73,11 @@ def test_batches_keep_order_and_dtype_and_do_not_tune_themselves(pictures, targe
         assert np.array_equal(np.concatenate([batch[1] for batch in found]), targets)
 
 
-def on_devices(backend, count, folder):
-    """What `one_step.py` prints, run on so many devices."""
-    done = subprocess.run(
-        [sys.executable, "tests/one_step.py", str(count), str(folder)],
-        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": backend},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def assert_same_step(one, two):
-    (loss, weights), (other_loss, other_weights) = one, two
-    assert loss == pytest.approx(other_loss, rel=1e-5)
-    assert weights == pytest.approx(other_weights, rel=1e-3)
-
-
-def test_two_replicas_make_the_same_step_as_one_and_draw_their_own_augmentation(tmp_path):
-    found = on_devices("tensorflow", 2, tmp_path / "2")
-    assert_same_step(one_step(tmp_path / "1"), found["step"])
-    assert len(set(found["draws"])) == 4  # of two batches on two devices
-
-
 @pytest.mark.jax
-def test_two_devices_of_jax_make_the_same_step_as_one(tmp_path):
-    assert_same_step(*(on_devices("jax", n, tmp_path / str(n))["step"] for n in (1, 2)))
+def test_a_run_goes_on_with_jax():
+    test = "tests/test_trainer.py::test_a_run_stopped_and_started_again_ends_like_one_left_alone"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", test],
+        cwd=ROOT, env={**os.environ, "KERAS_BACKEND": "jax"},
+    )  # fmt: skip
+    assert done.returncode == 0

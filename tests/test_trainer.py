@@ -2,8 +2,6 @@ import contextlib
 import dataclasses
 import errno
 import io
-import json
-import re
 import shutil
 from types import SimpleNamespace
 
@@ -11,11 +9,12 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from helpers import environment
-from helpers.files import ROOT
+from helpers.files import RECORDED
 from helpers.training import runs, trainer
-from helpers.training.recipes import COURSE, MODERN
+from helpers.training.recipes import COURSE, MODERN, SHORT, LinearToZero, Recipe
 
 RECIPE = dataclasses.replace(
     COURSE, name="tiny", epochs=3, batch_size=60, flip=False, depth=11, batch_norm_momentum=0.5
@@ -53,14 +52,6 @@ def no_steps(monkeypatch):
     monkeypatch.setattr(trainer.Trainer, "validate", lambda *_: (2.5, 0.125))
 
 
-def change_state(path, change):
-    """Have a function change the arrays of a state."""
-    with np.load(path) as state:
-        arrays = dict(state)
-    change(arrays)
-    np.savez(path, **arrays)
-
-
 def without_last_epoch(folder):
     """As if killed before the third epoch's state."""
     (folder / "state_003.npz").unlink()
@@ -75,12 +66,80 @@ def contents(folder):
 
 def assert_same(run, other):
     """In all but the seconds."""
-    pd.testing.assert_frame_equal(
-        run.log.drop(columns="seconds"), other.log.drop(columns="seconds"), check_exact=True
-    )
+    logs = [each.log.drop(columns="seconds") for each in (run, other)]
+    pd.testing.assert_frame_equal(*logs, check_exact=True)
     weights = [each.network().get_weights() for each in (run, other)]
     for ours, theirs in zip(*weights, strict=True):
         assert ours.dtype == np.float32 and np.array_equal(ours, theirs)
+
+
+# --- Recipes -------------------------------------------------------------------------------------
+
+
+def test_learning_rates_are_those_of_the_assignments_log_to_the_letter():
+    lines = (RECORDED / "assignment/training_log.csv").read_text().splitlines()
+    printed = [line.split(",")[1] for line in lines[1:]]
+    assert len(printed) == 50 and printed[0] == "0.004" and printed[-1] == "0.0002405147"
+    assert [str(COURSE.rate(epoch + 0.5)) for epoch in range(50)] == printed
+
+
+def test_modern_ends_at_zero_whatever_its_length():
+    for recipe in (MODERN, MODERN.with_epochs(8)):
+        rates = [recipe.rate(recipe.epochs * share) for share in (0, 0.05, 0.1, 0.55, 1)]
+        peak = recipe.learning_rate.peak
+        assert rates == pytest.approx([0, peak / 2, peak, peak / 2, 0])
+
+
+def test_a_recipe_prints_as_a_table_and_comes_back_from_run_json():
+    lines = COURSE.table().splitlines()
+    assert len(lines) == len(dataclasses.fields(COURSE)) - 2  # those of Muon alone
+    assert "learning_rate        InverseTimeDecay(initial=0.004, decay=0.319)" in lines
+    assert "momentum             0.6" in SHORT.table().splitlines()
+    needed = ("name", "epochs", "batch_size", "learning_rate")
+    for recipe in (COURSE, MODERN):
+        settings = dataclasses.asdict(recipe)
+        assert Recipe.from_dict(settings) == recipe
+        old = Recipe.from_dict({name: settings[name] for name in needed})
+        assert old == Recipe(**{name: getattr(recipe, name) for name in needed})
+
+
+# All settings matter to this one: 27 pictures in three steps, of Muon, shifted and erased.
+BASE = Recipe(
+    "tiny", epochs=1, batch_size=9, learning_rate=LinearToZero(0.05, 0.3), optimizer="muon",
+    depth=11, batch_norm_momentum=0.5,
+)  # fmt: skip
+CHANGES = {
+    "epochs": 2, "batch_size": 14, "learning_rate": LinearToZero(0.05, 0.4), "optimizer": "adam",
+    "momentum": 0.5, "adam_ratio": 0.1, "flip": False, "shift": 0.2, "whole_pixels": True,
+    "erase": 0.0, "label_smoothing": 0.1, "l2": 1e-2, "depth": 20, "batch_norm_momentum": 0.9,
+    "hold_out": False,
+}  # fmt: skip
+
+
+def test_every_field_of_a_recipe_changes_training(scenes, tmp_path):
+    """But its name; the selection is tested below."""
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    assert names == CHANGES.keys() | {"name", "selection"}
+    x, y = scenes.x_train[::7][:27], scenes.y_train[::7][:27]
+    few = dataclasses.replace(scenes, x_train=x, y_train=y)
+
+    def weights(**changes):
+        folder = tmp_path / next(iter(changes), "base")
+        train(few, folder, dataclasses.replace(BASE, **changes))
+        values = trainer._newest_state(folder)[1]
+        del values[trainer.CHECKPOINT]
+        return b"".join(np.ascontiguousarray(value).tobytes() for value in values.values())
+
+    tf.config.run_functions_eagerly(True)  # uncompiled: faster
+    try:
+        base = weights()
+        assert weights(name="other") == base
+        assert [name for name in CHANGES if weights(**{name: CHANGES[name]}) == base] == []
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+# --- A run ---------------------------------------------------------------------------------------
 
 
 def test_a_run_folder_and_its_network(run, scenes):
@@ -110,7 +169,7 @@ ROWS = [
 def made_up(selection="best", complete=True):
     recipe = {"depth": 20, "selection": selection, "epochs": 3}
     log = pd.DataFrame(ROWS, columns=runs.COLUMNS)
-    return runs.Run(None, log, {"recipe": recipe, "complete": complete, "epochs": 50})
+    return runs.Run(RECORDED, log, {"recipe": recipe, "complete": complete, "epochs": 50})
 
 
 def test_lines_tell_the_epoch():
@@ -128,16 +187,10 @@ def test_lines_tell_the_epoch():
     assert made_up("last").lines()[2].endswith("saving model to cifar10_ResNet20v2_model.003.keras")
 
 
-@pytest.mark.parametrize(
-    "selection, complete, epoch",
-    [("best", True, 2), ("best", False, 2), ("last", True, 3), ("last", False, 2)],
-)
-def test_the_result_is_the_best_epoch_or_the_last_of_a_complete_run(selection, complete, epoch):
-    assert made_up(selection, complete).chosen["epoch"] == epoch
-    assert made_up(selection, complete).best["epoch"] == 2  # the first of equals
-
-
-# --- One epoch -----------------------------------------------------------------------------------
+def test_the_result_is_the_best_epoch_or_the_last_of_a_complete_run():
+    for selection, complete, epoch in (("best", True, 2), ("last", True, 3), ("last", False, 2)):
+        assert made_up(selection, complete).chosen["epoch"] == epoch
+        assert made_up(selection, complete).best["epoch"] == 2  # the first of equals
 
 
 @pytest.fixture(scope="module")
@@ -173,11 +226,11 @@ def test_seed_and_epoch_make_the_order_and_the_draws(by_seed, scenes, monkeypatc
 
 
 class Listener(keras.callbacks.Callback):
-    """Notes what it is told, and stops the run after an epoch."""
+    """Notes what it is told."""
 
-    def __init__(self, stop_after=None):
+    def __init__(self):
         super().__init__()
-        self.stop_after, self.told = stop_after, []
+        self.told = []
 
     def on_train_begin(self, logs=None):
         self.told.append("train begins")
@@ -187,35 +240,25 @@ class Listener(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.told.append(("ends", epoch, logs))
-        self.model.stop_training = epoch == self.stop_after
 
     def on_train_end(self, logs=None):
         self.told.append("train ends")
 
 
-# --- Going on ------------------------------------------------------------------------------------
-
-
-def test_a_run_stopped_by_a_callback_ends_like_one_left_alone(run, scenes, tmp_path, capsys):
-    told = run.log[list(runs.COLUMNS[1:-1])].to_dict("records")
-    listener = Listener(stop_after=1)
-    stopped = train(scenes, tmp_path / "run", callbacks=[listener])
+def test_a_run_stopped_and_started_again_ends_like_one_left_alone(run, scenes, tmp_path, capsys):
+    stopped = train(scenes, tmp_path / "run", epochs=2)
     before = capsys.readouterr().out.splitlines()
-    assert listener.told == [
-        "train begins", ("begins", 0), ("ends", 0, told[0]), ("begins", 1), ("ends", 1, told[1]),
-        "train ends",
-    ]  # fmt: skip
     assert len(stopped.log) == 2 and before == stopped.lines() and not stopped.info["complete"]
-    assert listener.model.optimizer is None  # Keras' TensorBoard asks for it
     (stopped.folder / runs.PREDICTIONS).touch()  # of a result that is not the last
 
-    listener = Listener()
-    resumed = train(scenes, tmp_path / "run", callbacks=[listener])
-    assert listener.told == ["train begins", ("begins", 2), ("ends", 2, told[2]), "train ends"]
+    resumed = train(scenes, tmp_path / "run", callbacks=[listener := Listener()])
+    logs = run.log[list(runs.COLUMNS[1:-1])].to_dict("records")[2]
+    assert listener.told == ["train begins", ("begins", 2), ("ends", 2, logs), "train ends"]
     assert_same(resumed, run)
     assert not (resumed.folder / runs.PREDICTIONS).exists()
-    going_on = "Going on after epoch 2, the last one in run"
-    assert capsys.readouterr().out.splitlines() == [*before, going_on, resumed.lines()[-1]]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[2] == "Going on after epoch 2, the last one in run"
+    assert printed[:2] + printed[3:] == resumed.lines()
 
 
 def test_a_finished_run_prints_the_same_lines_and_is_not_trained_again(printed_run, scenes, capsys):
@@ -241,36 +284,15 @@ def test_a_schedule_to_zero_resumes_within_its_slope_and_keeps_the_last_epoch(sc
         train(few, killed, recipe, "float32")
 
 
-@pytest.mark.parametrize("content", [None, b"", b'{"recipe":', b"epoch,lr\n1,0.4"])
-@pytest.mark.parametrize("name", ["training_log.csv", "run.json", "*.keras"])
-def test_what_a_finished_run_lost_is_written_from_its_state(run, scenes, copy, name, content):
+@pytest.mark.parametrize("content", [None, b'{"recipe":'])
+def test_what_a_finished_run_lost_is_written_from_its_state(run, scenes, copy, content):
     before = contents(copy)
-    path = runs.open_run(copy).checkpoint() if name == "*.keras" else copy / name
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
+    for path in (copy / "training_log.csv", copy / "run.json", runs.open_run(copy).checkpoint()):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
     assert train(scenes, copy).lines() == run.lines()
     assert contents(copy) == before
-
-
-@pytest.mark.usefixtures("no_steps")
-def test_an_older_courses_run_goes_on(scenes, copy):
-    """Its recipe lacks a setting of today, and its states hold variables and log alone."""
-    without_last_epoch(copy)
-    info = json.loads((copy / "run.json").read_text())
-    del info["recipe"]["momentum"], info["recipe"]["selection"]
-    (copy / "run.json").write_text(json.dumps(info))
-
-    def change(arrays):
-        arrays["run.json"] = np.array(json.dumps(info))
-
-    change_state(copy / "state_002.npz", change)
-    assert len(train(scenes, copy, epochs=2).log) == 2
-    change_state(copy / "state_002.npz", lambda arrays: arrays.pop("run.json"))
-    change_state(copy / "state_002.npz", lambda arrays: arrays.pop("checkpoint"))
-    done = train(scenes, copy)
-    assert len(done.log) == 3 and done.info["recipe"]["momentum"] == 0.8
-    assert done.network()
 
 
 @pytest.mark.usefixtures("no_steps")
@@ -282,60 +304,32 @@ def test_versions_of_an_earlier_machine_are_kept(scenes, copy, monkeypatch):
     assert done.info["earlier_environments"] == [first]
 
 
-def test_other_seed_data_or_recipe_is_refused(run, scenes, copy):
-    (copy / "run.json").unlink()  # the state knows, too
-    for folder in (run.folder, copy):
-        before = contents(folder)
-        with pytest.raises(ValueError, match="with seed = 0, not 1.*another run folder"):
-            train(scenes, folder, seed=1)
-        with pytest.raises(ValueError, match="with l2 = 0.0001, not 0.0.*another run folder"):
-            train(scenes, folder, dataclasses.replace(RECIPE, l2=0.0))
-        with pytest.raises(ValueError, match="with data = synthetic stand-in, not other"):
-            train(dataclasses.replace(scenes, source="other"), folder)
-        assert contents(folder) == before
-    with pytest.raises(ValueError, match="3 finished epochs, more than epochs = 2. Ask for 3 or"):
-        train(scenes, run.folder, epochs=2)
+def test_other_seed_data_or_recipe_is_refused(scenes, copy):
+    (copy / "run.json").unlink()  # the state knows
+    before = contents(copy)
+    with pytest.raises(ValueError, match="with seed = 0, not 1.*another run folder"):
+        train(scenes, copy, seed=1)
+    with pytest.raises(ValueError, match="with l2 = 0.0001, not 0.0.*another run folder"):
+        train(scenes, copy, dataclasses.replace(RECIPE, l2=0.0))
+    with pytest.raises(ValueError, match="with data = synthetic stand-in, not other"):
+        train(dataclasses.replace(scenes, source="other"), copy)
+    assert contents(copy) == before
 
 
 @pytest.mark.usefixtures("no_steps")
-def test_of_two_trainings_in_one_new_folder_the_second_to_save_stops(scenes, tmp_path):
-    class Other(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            train(scenes, tmp_path, seed=1)
-            self.left = contents(tmp_path)
-
-    with pytest.raises(ValueError, match="with seed = 1, not 0.*another run folder"):
-        train(scenes, tmp_path, callbacks=[other := Other()])
-    assert contents(tmp_path) == other.left
-    assert runs.open_run(tmp_path).info["seed"] == 1
-
-
-@pytest.mark.usefixtures("no_steps")
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_a_full_disk_leaves_the_epochs_before_it(scenes, copy, tmp_path, monkeypatch, epoch):
+def test_a_full_disk_leaves_the_epochs_before_it(scenes, copy, monkeypatch):
     def full_disk(path, **arrays):
         path.write_bytes(b"half a state")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    folder, before = tmp_path / "new", {}
-    if epoch == 3:
-        folder = train(scenes, without_last_epoch(copy), epochs=2).folder
-        before = contents(folder)
+    folder = train(scenes, without_last_epoch(copy), epochs=2).folder
+    before = contents(folder)
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", full_disk)
         with pytest.raises(OSError, match="cannot be written.*No space left.*make room"):
             train(scenes, folder)
     assert contents(folder) == before
     assert len(train(scenes, folder).log) == 3
-
-
-@pytest.mark.parametrize("names", [["kernel"], ["kernel", "bias", "gamma"]])
-def test_a_state_of_another_network_is_refused_as_a_whole(names):
-    variables = {name: keras.Variable(np.zeros(3)) for name in ("kernel", "bias")}
-    state = trainer._State(made_up(), b"", dict.fromkeys(names, np.ones(3)))
-    with pytest.raises(ValueError, match="another version of Keras.*another run folder"):
-        trainer._restore(variables, state)
-    assert not any(np.any(variable.numpy()) for variable in variables.values())
 
 
 def test_the_newest_state_has_the_highest_number_and_no_copys_name(tmp_path):
@@ -346,26 +340,25 @@ def test_the_newest_state_has_the_highest_number_and_no_copys_name(tmp_path):
 
 
 def test_missing_or_damaged_run_is_refused(run, scenes, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no run folder: it has no run.json"):
+    with pytest.raises(FileNotFoundError, match="no run folder.*Train first"):
         runs.open_run(tmp_path)
     info, log = ((run.folder / name).read_text() for name in ("run.json", "training_log.csv"))
-    header = ",".join(runs.COLUMNS)
-    row = "1,0.004,1.8,0.4,2.2,0.39,51"
+    header, row = ",".join(runs.COLUMNS), "1,0.004,1.8,0.4,2.2,0.39,51"
     logs = ("", header, "epoch,lr\n1,0.004", f"{header}\n1,x,1,1,1,1,1", f"{header}\n{row}\n2,0.0")
-    infos = ("{}", '{"epochs": 3, "recipe": {}}', "[]", "{")
+    infos = ("{}", '{"epochs": 3, "recipe": {}}', "{")
     for info_text, log_text in [*((info, text) for text in logs), *((text, log) for text in infos)]:
         (tmp_path / "run.json").write_text(info_text)
         (tmp_path / "training_log.csv").write_text(log_text)
         with pytest.raises(ValueError, match="damaged"):
             runs.open_run(tmp_path)
-        with pytest.raises(ValueError, match="no state to go on from"):  # never overwritten
-            train(scenes, tmp_path)
+    with pytest.raises(ValueError, match="no state to go on from"):  # never overwritten
+        train(scenes, tmp_path)
     (tmp_path / "run.json").write_text(info)
     missing = runs.open_run(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"model\.00\d\.keras is gone"):
         missing.network()
     whole = run.checkpoint().read_bytes()
-    for content in (whole[:1000], whole[: len(whole) // 2], b"", b"<html>"):
+    for content in (whole[: len(whole) // 2], b"<html>"):
         missing.checkpoint().write_bytes(content)
         with pytest.raises(ValueError, match=r"model\.00\d\.keras is damaged"):
             missing.network()
@@ -388,11 +381,3 @@ def test_the_score_averages_with_the_picture_mirrored_left_and_right(copy, scene
     scored = runs.open_run(copy)
     assert scored.info["scores"] == scores and scores["epoch"] == scored.chosen["epoch"]
     assert np.array_equal(scored.test_correct(), np.arange(50) % 2 == 0)
-
-
-def test_training_draws_nothing_and_knows_tensorflow_in_one_place():
-    """Plain Keras and NumPy, so that another backend serves as well."""
-    for path in (ROOT / "helpers/training").glob("*.py"):
-        code = path.read_text()
-        assert not re.search("IPython|matplotlib|import plots|helpers.plots", code), path
-        assert path.name == "devices.py" or "import tensorflow" not in code, path

@@ -43,20 +43,14 @@ def rectangles(uniform, height: int, width: int):
 class Augment(keras.layers.Layer):
     """Flip, shift and random erasing, drawn anew for every picture, in training only.
 
-    Takes raw pixels (N, H, W, 3), returns float32 of the same shape. Erased pixels become uniform
-    noise, 255 * (mean + [0, 1)): the assignment erased after scaling and mean subtraction.
-
-    Args:
-        flip: mirror left and right with probability one half.
-        shift: largest shift along either axis, as a share of its length.
-        erase: probability of erasing one rectangle.
-        whole_pixels: shift by whole pixels, without interpolation.
+    Takes raw pixels (N, H, W, 3), returns float32 of the same shape; arguments as in a Recipe.
+    Erased pixels become uniform noise, 255 * (mean + [0, 1)): the assignment erased after scaling
+    and mean subtraction.
     """
 
     def __init__(self, flip=True, shift=0.1, erase=0.5, whole_pixels=False):
         super().__init__(dtype="float32")  # also within a network of 16-bit layers
-        self.flip, self.shift, self.erase = flip, shift, erase
-        self.whole_pixels = whole_pixels
+        self.flip, self.shift, self.erase, self.whole_pixels = flip, shift, erase, whole_pixels
         self.seeds = keras.random.SeedGenerator(0, name="draws")
 
     def restart(self, seed: int, epoch: int) -> None:

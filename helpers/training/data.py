@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import socket
 import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,18 +13,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 CLASS_NAMES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
-# Mean of CIFAR-10's training pictures per channel, as a share of 255.
-PIXEL_MEAN = (0.4914, 0.4822, 0.4465)
+PIXEL_MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training pictures, as a share of 255
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"  # where Keras looks
 ARCHIVE_BYTES = 170_498_071
 THREE_WAYS = (
-    "Three ways to get pictures: DATA = 'cifar10' downloads 163 MB once; DATA, or the environment "
-    "variable CIFAR10_NPZ, names an .npz with x_train, y_train, x_test, y_test; "
-    "DATA = 'synthetic' needs neither."
+    "Three ways to get pictures: DATA = 'cifar10' downloads 163 MB once; DATA, or CIFAR10_NPZ in "
+    "the environment, names an .npz with x_train, y_train, x_test, y_test; or DATA = 'synthetic'."
 )
 # SHA-256 of CIFAR-10's test pictures, class after class, each class in official order.
 CIFAR10_TEST = "b726c0776fa6529b7083cf65b3fcea9ab2e4609ac1d7632ba4fb80851c88aa62"
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")  # not EPS, which would be run
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,8 @@ def load_picture(path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Check the path, or upload it first.")
     try:
-        with Image.open(path, formats=FORMATS) as image:  # reads the header, refuses bombs
+        # Not EPS, which would be run.
+        with Image.open(path, formats=("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")) as image:
             image = ImageOps.exif_transpose(image).convert("RGB")
     except Exception as error:  # every format has its own
         what = f"{path.name} cannot be decoded as a picture ({error})."
@@ -114,13 +111,9 @@ def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The last tenth of every class validates (the last 500 of CIFAR-10's 5,000), the rest trains.
     """
-    train, val = [], []
-    for label in np.unique(labels):
-        of_class = np.flatnonzero(labels == label)
-        cut = len(of_class) - len(of_class) // 10
-        train.append(of_class[:cut])
-        val.append(of_class[cut:])
-    return np.concatenate(train), np.concatenate(val)
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    halves = [np.split(of_class, [-(len(of_class) // 10)]) for of_class in classes]
+    return tuple(np.concatenate(half) for half in zip(*halves))
 
 
 def _arrange(x_train, y_train, x_test, y_test, source, class_names=CLASS_NAMES, boxes=None):
@@ -136,7 +129,7 @@ def _arrange(x_train, y_train, x_test, y_test, source, class_names=CLASS_NAMES, 
 
 
 def on_disk() -> bool:
-    """Whether `load("cifar10")` needs no network: CIFAR10_NPZ is set, or Keras has the archive."""
+    """Whether `load("cifar10")` needs no network."""
     home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
     archive = home / "datasets/cifar-10-batches-py-target_archive"
     whole = archive.is_file() and archive.stat().st_size == ARCHIVE_BYTES
@@ -156,17 +149,11 @@ def _download():
     """By Keras, which checks the archive and removes a broken one."""
     import keras
 
-    waiting = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # seconds without a byte; Keras would wait forever
     try:
         return [array for part in keras.datasets.cifar10.load_data() for array in part]
     except Exception as error:  # urllib, ssl, hash and archive errors: all mean "no data"
-        raise ConnectionError(
-            f"CIFAR-10 could not be downloaded ({error}). Run this again, with 360 MB free in "
-            f"~/.keras or in another KERAS_HOME. {THREE_WAYS}"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(waiting)
+        what = f"CIFAR-10 could not be downloaded ({error}). Run this again, with 360 MB free in "
+        raise ConnectionError(f"{what}~/.keras or another KERAS_HOME. {THREE_WAYS}") from error
 
 
 def _read_npz(path: Path):
@@ -190,9 +177,6 @@ def _read_npz(path: Path):
     return arrays
 
 
-# --- The synthetic stand-in ----------------------------------------------------------------------
-
-
 def _polygon(radius=1.0, corners=48, start=0.0, x=0.0):
     angles = start + np.arange(corners) * 2 * np.pi / corners
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + (x, 0)
@@ -213,7 +197,6 @@ _OUTLINES = {
     "arrow": [[(-1, -0.3), (0, -0.3), (0, -0.9), (1, 0), (0, 0.9), (0, 0.3), (-1, 0.3)]],
     "hourglass": [[(-0.85, -1), (0.85, -1), (-0.85, 1), (0.85, 1)]],
 }  # fmt: skip
-_FINE = 4  # shapes are drawn four times larger, then averaged down: smooth edges
 
 
 def draw_scene(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -221,7 +204,7 @@ def draw_scene(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     coarse = rng.uniform(40, 215, (4, 4, 1)) + rng.normal(0, 20, (4, 4, 3))
     scene = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC)
     for _ in range(rng.integers(1, 4)):  # clutter: short strokes
-        start, end = rng.integers(0, 32, 2), rng.integers(0, 32, 2)
+        start, end = rng.integers(0, 32, (2, 2))
         end = start + np.clip(end - start, -8, 8)
         color = rng.uniform(0, 255, 3).tolist()
         cv2.line(scene, start.tolist(), end.tolist(), color, int(rng.integers(1, 3)))
@@ -229,13 +212,12 @@ def draw_scene(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     radius, turn = rng.uniform(9, 12.5), rng.uniform(-0.2, 0.2)
     center = rng.uniform(radius, 32 - radius, 2)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    fine = np.zeros((128, 128), np.float32)  # four times larger, then averaged: smooth edges
     outlines = [
-        np.round(_FINE * (radius * np.asarray(outline) @ rotation + center)).astype(np.int32)
+        np.round(4 * (radius * np.asarray(outline) @ rotation + center)).astype(np.int32)
         for outline in list(_OUTLINES.values())[label]
     ]
-    fine = np.zeros((32 * _FINE, 32 * _FINE), np.float32)
-    cv2.fillPoly(fine, outlines, 1.0)
-    coverage = fine.reshape(32, _FINE, 32, _FINE).mean(axis=(1, 3))
+    coverage = cv2.fillPoly(fine, outlines, 1.0).reshape(32, 4, 32, 4).mean(axis=(1, 3))
 
     # A color on the far side of the background's keeps the shape visible.
     behind = np.average(scene.reshape(-1, 3), axis=0, weights=coverage.reshape(-1))

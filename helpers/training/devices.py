@@ -1,4 +1,4 @@
-"""How training meets the machine: precision, input, fused kernels."""
+"""How training meets the machine: precision, input, fused kernels; of several GPUs, one is used."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,27 +15,22 @@ def fastest() -> str:
     GPUs have tensor cores for float16 from compute capability 7 (T4), and for bfloat16, which needs
     no loss scale, from 8 (L4, A100). Some CPUs have instructions for bfloat16.
     """
-    capability, flags = _compute_capability(), Path("/proc/cpuinfo")  # of Linux
-    if capability is None:
-        known = set(flags.read_text().split()) if flags.is_file() else set()
-        return "bfloat16" if known & {"avx512_bf16", "amx_bf16"} else "float32"
-    return "bfloat16" if capability >= 8 else "float16" if capability >= 7 else "float32"
-
-
-def _compute_capability() -> float | None:
-    """Of the first GPU, None without one."""
     import tensorflow as tf
 
-    for gpu in tf.config.list_physical_devices("GPU"):
-        details = tf.config.experimental.get_device_details(gpu)
-        return float("{}.{}".format(*details.get("compute_capability", (0, 0))))
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpus[0])
+        major, _ = details.get("compute_capability", (0, 0))
+        return "bfloat16" if major >= 8 else "float16" if major >= 7 else "float32"
+    flags = Path("/proc/cpuinfo")  # of Linux
+    known = set(flags.read_text().split()) if flags.is_file() else set()
+    return "bfloat16" if known & {"avx512_bf16", "amx_bf16"} else "float32"
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch normalization through TensorFlow's fused kernel, in training.
 
-    Same variables and result (but for the running variance, which the kernel takes from N - 1
-    values); Keras spells the layer out in a dozen operations, a third of a CPU's training step.
+    Same variables and result, but for the running variance, which the kernel takes from N - 1
+    values. Keras spells the layer out in a dozen operations, a third of a CPU's training step.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -55,8 +50,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 def batches(pictures, targets=None, size: int = 256) -> dict:
     """Arrays (N, ...) as arguments of Keras' fit, evaluate or predict, in order, uint8 as uint8.
 
-    On TensorFlow without tf.data's autotuning, which Keras leaves on: with it, a core stands idle
-    for whole epochs on a machine with two, and they take twice as long (measured with 2.20, 2.21).
+    On TensorFlow without tf.data's autotuning, which Keras leaves on: with it, one of two cores
+    stands idle for whole epochs (measured with 2.20, 2.21).
     """
     if keras.backend.backend() != "tensorflow":
         labels = {} if targets is None else {"y": targets}
@@ -73,10 +68,7 @@ def batches(pictures, targets=None, size: int = 256) -> dict:
 
 @contextmanager
 def training_scope(precision: str = "float32"):
-    """Build a network for training in one of PRECISIONS, else ValueError; on one GPU, the first.
-
-    Yields the batch normalization to use.
-    """
+    """Build for training in one of PRECISIONS; yields the batch normalization to use."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision = {precision!r}: it is one of {', '.join(PRECISIONS)}.")
     before = keras.config.dtype_policy()

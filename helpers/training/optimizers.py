@@ -3,8 +3,6 @@
 import keras
 from keras import ops
 
-from helpers.training.recipes import Recipe
-
 
 def orthogonalize(matrix):
     """Push the singular values of a float (rows, columns) towards 1, keeping its singular vectors.
@@ -22,11 +20,10 @@ def orthogonalize(matrix):
 
 
 class Muon(keras.optimizers.Adam):
-    """Muon for convolution kernels, Adam for all other variables.
+    """Muon for convolution kernels; Adam, at its rate times `adam_ratio`, for all other variables.
 
     As in Jordan's airbench (2024), every kernel is rescaled to one unit of norm per filter before
-    its step: batch normalization hides the scale, and the learning rate keeps its meaning. Keras'
-    own Muon covers dense layers only. Adam's rate is the kernels' times `adam_ratio`.
+    its step: batch normalization hides the scale. Keras' own Muon covers dense layers only.
     """
 
     def __init__(self, learning_rate, momentum=0.8, adam_ratio=0.04):
@@ -61,7 +58,7 @@ class PerStep(keras.optimizers.schedules.LearningRateSchedule):
         return ops.take(ops.convert_to_tensor(self.rates, "float32"), ops.cast(step, "int32"))
 
 
-def make(recipe: Recipe, rates) -> keras.optimizers.Optimizer:
+def make(recipe, rates) -> keras.optimizers.Optimizer:
     """The optimizer of a recipe, with a learning rate for every step."""
     if recipe.optimizer == "muon":
         return Muon(PerStep(rates), recipe.momentum, recipe.adam_ratio)

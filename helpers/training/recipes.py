@@ -4,9 +4,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
-class InverseTimeDecay:
-    """initial / (1 + decay * epoch), epoch from 0, constant within an epoch."""
-
+class InverseTimeDecay:  # constant within an epoch
     initial: float
     decay: float
 
@@ -15,9 +13,7 @@ class InverseTimeDecay:
 
 
 @dataclass(frozen=True)
-class LinearToZero:
-    """Up to the peak during a share of the run, then down to zero, changing with every step."""
-
+class LinearToZero:  # up to the peak during a share of the run, then down to zero
     peak: float
     warmup: float
 
@@ -94,8 +90,7 @@ QUICK = replace(
     adam_ratio=0.04, flip=False, shift=0.0, label_smoothing=0.0, depth=11,
 )  # fmt: skip
 
-MOST_EPOCHS = 1000
-MOST_SEED = 2**32 - 1  # of NumPy's and of Keras' generators
+MOST_EPOCHS, MOST_SEED = 1000, 2**32 - 1  # of NumPy's and of Keras' generators
 RECIPES = {recipe.name: recipe for recipe in (COURSE, REPRODUCTION, MODERN, SHORT, QUICK)}
 
 
@@ -110,7 +105,6 @@ def plan(name: str, epochs: int | None) -> tuple[Recipe, int]:
     """The recipe to train with, and after how many epochs to stop.
 
     A schedule that does not know its end is cut, one that ends at zero is laid out anew.
-
     Raises ValueError for an unknown recipe, or epochs that are no whole number from 1 to 1000.
     """
     if name not in RECIPES:

@@ -7,17 +7,13 @@ from helpers.training.data import PIXEL_MEAN
 
 
 def resnet_v2(
-    depth: int = 20,
-    input_shape: tuple = (32, 32, 3),
-    classes: int = 10,
-    l2: float = 1e-4,
-    batch_norm_momentum: float = 0.99,
-    batch_norm=layers.BatchNormalization,
-) -> keras.Model:
+    depth: int = 20, input_shape: tuple = (32, 32, 3), classes: int = 10, l2: float = 1e-4,
+    batch_norm_momentum: float = 0.99, batch_norm=layers.BatchNormalization,
+) -> keras.Model:  # fmt: skip
     """The assignment's network: depth 20 has 574,090 parameters.
 
     Args:
-        depth: 9n + 2, that is three stages of n bottleneck blocks of three convolutions.
+        depth: 9n + 2, three stages of n bottleneck blocks of three convolutions; else ValueError.
         l2: penalty on every convolution kernel.
         batch_norm_momentum: share of the running statistics kept per step.
         batch_norm: the layer to normalize with, made from momentum and name.
@@ -26,8 +22,6 @@ def resnet_v2(
         A model from raw RGB pixels (N, h, w, 3), 0 to 255 of any dtype, to float32 (N, classes).
         Layers to ask for by name: `features` (N, h/4, w/4, 256), after the last ReLU; `logits`
         (N, classes); `probabilities`.
-
-    Raises ValueError if depth is not 9n + 2.
     """
     if depth < 11 or (depth - 2) % 9:
         raise ValueError(f"depth = {depth}: a ResNet v2 has 9n + 2 layers, say 11, 20 or 29.")
@@ -43,8 +37,8 @@ def resnet_v2(
         return layers.ReLU(name=relu_name or f"{name}_relu")(x)
 
     inputs = keras.Input(input_shape, name="pixels")
-    offset = [-mean for mean in PIXEL_MEAN]
-    x = layers.Rescaling(1 / 255, offset, dtype="float32", name="centered")(inputs)
+    mean = [-share for share in PIXEL_MEAN]
+    x = layers.Rescaling(1 / 255, mean, dtype="float32", name="centered")(inputs)
     x = norm_relu(conv(x, 16, 3, 1, "stem_conv"), "stem")
 
     width = 16  # of the 3x3 convolutions; the block's output is wider

@@ -25,8 +25,6 @@ COLUMNS = ("epoch", "lr", "loss", "acc", "val_loss", "val_acc", "seconds")
 
 @dataclass(frozen=True)
 class Run:
-    """A run, finished or not."""
-
     folder: Path
     log: pd.DataFrame  # one row per epoch, as `read_log` gives it
     info: dict  # run.json
@@ -42,9 +40,10 @@ class Run:
         last = self.info["recipe"]["selection"] == "last" and self.info["complete"]
         return self.log.to_dict("records")[-1] if last else self.best
 
-    def checkpoint(self) -> Path:
-        """The file with the weights of the result."""
-        return self.folder / checkpoint_name(self.info["recipe"]["depth"], self.chosen["epoch"])
+    def checkpoint(self, epoch: int | None = None) -> Path:
+        """The file with the weights after an epoch, by default of the result."""
+        depth, epoch = self.info["recipe"]["depth"], epoch or self.chosen["epoch"]
+        return self.folder / f"cifar10_ResNet{depth}v2_model.{epoch:03d}.keras"
 
     def network(self) -> keras.Model:
         """The result, for raw pixels. FileNotFoundError, ValueError if damaged or not as scored."""
@@ -52,10 +51,8 @@ class Run:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone; train again, or restore it.")
         if scores.get("epoch") == self.chosen["epoch"] and sha256(path) != scores.get("sha256"):
-            raise ValueError(
-                f"{path} is not the file whose scores run.json tells (its SHA-256 differs): restore "
-                "it with git checkout, or train again."
-            )
+            what = f"{path} is not the file whose scores run.json tells (its SHA-256 differs)"
+            raise ValueError(f"{what}: restore it with git checkout, or train again.")
         model = build(self.info["recipe"])
         try:
             model.load_weights(path)  # not load_model: weights outlive versions of Keras
@@ -64,7 +61,7 @@ class Run:
         return model
 
     def test_probabilities(self) -> np.ndarray:
-        """Of the test pictures, by the result: float32 (10000, 10). FileNotFoundError, ValueError."""
+        """The result's, as scored: float32 (10000, 10). FileNotFoundError, ValueError."""
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: score the run first.")
@@ -75,21 +72,19 @@ class Run:
             raise ValueError(f"{path} is damaged ({error}): restore it by git checkout.") from error
 
     def test_correct(self) -> np.ndarray:
-        """Which of them are right: bool (10000,). ValueError if run.json has another share."""
+        """Which test pictures it gets right: bool (10000,). ValueError if run.json differs."""
         predicted = self.test_probabilities().argmax(axis=1)
         correct = predicted == np.arange(10).repeat(len(predicted) // 10)
         if not np.isclose(correct.mean(), self.info.get("scores", {}).get("test_acc", np.nan)):
-            path = self.folder / PREDICTIONS
-            raise ValueError(f"{path} has other predictions than run.json tells the score of.")
+            raise ValueError(f"{self.folder}: other predictions than run.json tells the score of.")
         return correct
 
     def predict_test(self, network: keras.Model, dataset: Dataset) -> np.ndarray:
         """Probabilities of all test pictures, float32 (N, 10); kept ones, if they still hold."""
         if self.info["data"] == dataset.source and (self.folder / PREDICTIONS).is_file():
             kept, few = self.test_probabilities(), dataset.x_test[::50].astype(np.float32)
-            if len(kept) == len(dataset.x_test) and np.allclose(
-                kept[::50], keras.ops.convert_to_numpy(network(few)), atol=2e-3
-            ):
+            now = keras.ops.convert_to_numpy(network(few))
+            if len(kept) == len(dataset.x_test) and np.allclose(kept[::50], now, atol=2e-3):
                 return kept
         return network.predict(**devices.batches(dataset.x_test), verbose=0)
 
@@ -102,7 +97,7 @@ class Run:
                 verdict = f"improved from {best:.5f} to {row['val_acc']:.5f}"
                 best = row["val_acc"]
             if better or (recipe["selection"] == "last" and row["epoch"] == recipe["epochs"]):
-                verdict += f", saving model to {checkpoint_name(recipe['depth'], row['epoch'])}"
+                verdict += f", saving model to {self.checkpoint(row['epoch']).name}"
             lines.append(
                 f"Epoch {row['epoch']:2d}/{self.info['epochs']} - {row['seconds']:.0f}s - "
                 f"learning rate {row['lr']:.10g} - loss: {row['loss']:.4f} - acc: {row['acc']:.4f}"
@@ -115,32 +110,24 @@ class Run:
 def open_run(folder) -> Run:
     """Read a run's folder. FileNotFoundError where there is none, ValueError if it is damaged."""
     folder = Path(folder)
-    for name in ("run.json", "training_log.csv"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is no run folder: it has no {name}. Train first.")
     try:
-        info = parse_info((folder / "run.json").read_text())
+        info = json.loads((folder / "run.json").read_text())
+        # What the recipe of an older course does not set has its default.
+        info["recipe"] = asdict(Recipe.from_dict(info["recipe"]))
         run = Run(folder, read_log(folder / "training_log.csv"), info)
-        if not run.lines() or not run.chosen:  # fails where something is missing in run.json
-            raise ValueError("no finished epoch")
+        run.lines().append(run.chosen)  # fails where something is missing
         return run
+    except OSError as error:
+        raise FileNotFoundError(f"{folder} is no run folder ({error}). Train first.") from error
     except (ValueError, KeyError, TypeError) as error:
         what = f"The log or run.json in {folder} is damaged"
         raise ValueError(f"{what} ({error}); train again.") from error
 
 
-def parse_info(text: str) -> dict:
-    """The content of a run.json, its recipe completed; ValueError, KeyError, TypeError."""
-    info = json.loads(text)
-    return {**info, "recipe": asdict(Recipe.from_dict(info["recipe"]))}
-
-
 def read_log(path) -> pd.DataFrame:
-    """A training_log.csv: COLUMNS, one row per epoch, int64 and float64. Raises ValueError."""
+    """A training_log.csv: COLUMNS, one row per epoch, int64 and float64. ValueError, KeyError."""
     # As text first: pandas' own reading of numbers is not exact to the last bit in every version.
     log = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
-    if tuple(log.columns) != COLUMNS:
-        raise ValueError(f"columns {', '.join(log.columns)} instead of {', '.join(COLUMNS)}")
     return log.astype(dict.fromkeys(COLUMNS, float) | {"epoch": int})
 
 
@@ -150,11 +137,6 @@ def build(recipe: dict, **options) -> keras.Model:
     return resnet_v2(**{name: recipe[name] for name in names}, **options)
 
 
-def checkpoint_name(depth: int, epoch: int) -> str:
-    """The assignment's name for the weights saved after an epoch."""
-    return f"cifar10_ResNet{depth}v2_model.{epoch:03d}.keras"
-
-
 def score(run: Run, dataset: Dataset) -> dict:
     """Score the result on the test pictures; keep that in run.json and test_predictions.npz.
 
@@ -162,10 +144,8 @@ def score(run: Run, dataset: Dataset) -> dict:
     test_acc_flip with the probabilities of every picture and its mirror image averaged.
     """
     network = run.network()
-    plain, mirrored = (  # float32 (N, 10)
-        network.predict(**devices.batches(pictures), verbose=0)
-        for pictures in (dataset.x_test, dataset.x_test[:, :, ::-1])  # (N, height, width, 3)
-    )
+    both = dataset.x_test, dataset.x_test[:, :, ::-1]  # (N, height, width, 3)
+    plain, mirrored = (network.predict(**devices.batches(x), verbose=0) for x in both)  # (N, 10)
     best = plain.argmax(axis=1)
     scores = {
         "epoch": run.chosen["epoch"],

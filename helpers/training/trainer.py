@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
@@ -22,9 +22,9 @@ from helpers.training import devices, optimizers
 from helpers.training.augment import Augment
 from helpers.training.data import Dataset
 from helpers.training.recipes import MOST_SEED, Recipe, whole_number
-from helpers.training.runs import COLUMNS, PREDICTIONS, Run, build, open_run, parse_info
+from helpers.training.runs import COLUMNS, PREDICTIONS, Run, build, open_run
 
-# In a state, beside the variables: log (epochs, 7); run.json as text; the bytes of a checkpoint.
+# In a state_{epoch:03d}.npz, beside the variables: log (epochs, 7), text, bytes of a checkpoint.
 LOG, INFO, CHECKPOINT = "training_log", "run.json", "checkpoint"
 
 
@@ -94,39 +94,42 @@ def train(
         seed: of initial weights, order and augmentation.
         epochs: stop after so many, finished ones included; the recipe's number by default.
         precision: one of `devices.PRECISIONS`; by default that of the run, else the fastest.
-        callbacks: of Keras, for run and epochs, not batches; their model is the validated network.
+        callbacks: of Keras, told of the run and its epochs; their model is the validated network.
 
-    Raises:
-        ValueError: a number out of range; the folder holds a run with other settings, or without a
-            state to go on from.
-        OSError: an epoch cannot be written; what was written before is intact.
+    Raises ValueError for a number out of range, or a folder with other settings or without a state
+    to go on from; OSError if an epoch cannot be written: those before it are intact.
     """
     folder = Path(folder)
     epochs = whole_number("epochs", recipe.epochs if epochs is None else epochs, 1, recipe.epochs)
     seed = whole_number("seed", seed, 0, MOST_SEED)
-    state = _newest_state(folder)
-    before, rows = (state.run.info, state.run.log.to_dict("records")) if state else ({}, [])
+    run, values = _newest_state(folder)
+    before, rows = (run.info, run.log.to_dict("records")) if run else ({}, [])
     precision = precision or before.get("precision") or devices.fastest()
     identity = {
         "recipe": asdict(recipe), "seed": seed, "precision": precision, "data": dataset.source,
     }  # fmt: skip
-    if state:
-        _check_same_run(folder, before, identity)
-    elif any((folder / name).exists() for name in ("run.json", "training_log.csv")):
-        raise ValueError(
-            f"{folder} holds a run but no state to go on from. Choose another run folder to train "
-            "anew, or MODE = 'recorded' to look at a recorded run."
+    if run:
+        known, wanted = (
+            {**info, **info["recipe"], "recipe": info["recipe"]["name"]}
+            for info in (before, identity)
         )
+        for key, value in wanted.items():
+            if known.get(key) != value:
+                what = f"{folder} holds a run with {key} = {known.get(key)}, not {value}."
+                raise ValueError(f"{what} Choose another run folder, or the same settings.")
+    elif (folder / "run.json").exists() or (folder / "training_log.csv").exists():
+        what = f"{folder} holds a run but no state to go on from."
+        raise ValueError(f"{what} Choose another run folder to train anew.")
     with writing(folder):  # told now, not after an epoch
         folder.mkdir(parents=True, exist_ok=True)
     if not recipe.hold_out:
         dataset = dataset.without_hold_out()
     trainer = Trainer(recipe, seed, precision, -(-len(dataset.x_train) // recipe.batch_size))
-    if state:
-        for name, variable in trainer.variables.items():
-            variable.assign(state.values[name])
-        _publish(state)  # a file may be lost, or a kill have come in between
-        print(*Run(folder, state.run.log, {**before, "epochs": epochs}).lines(), sep="\n")
+    if run:
+        for path, variable in trainer.variables.items():
+            variable.assign(values[path])
+        _publish(run, values)  # a file may be lost, or a kill have come in between
+        print(*Run(folder, run.log, {**before, "epochs": epochs}).lines(), sep="\n")
         if len(rows) < epochs:
             print(f"Going on after epoch {len(rows)}, the last one in {folder.name}")
     machine = environment.describe()
@@ -138,23 +141,20 @@ def train(
     for epoch in range(len(rows), epochs):
         listeners.on_epoch_begin(epoch)
         started = time.perf_counter()
-        loss, acc = trainer.fit(dataset, epoch, _Progress(f"Epoch {epoch + 1}/{epochs}"))
-        val_loss, val_acc = trainer.validate(dataset)
+        trained = trainer.fit(dataset, epoch, _Progress(f"Epoch {epoch + 1}/{epochs}"))
+        row = epoch + 1, recipe.rate(epoch + 0.5), *trained, *trainer.validate(dataset)
         seconds = round(time.perf_counter() - started, 1)
-        rate = recipe.rate(epoch + 0.5)
-        rows.append(dict(zip(COLUMNS, (epoch + 1, rate, loss, acc, val_loss, val_acc, seconds))))
+        rows.append(dict(zip(COLUMNS, (*row, seconds))))
         info = {
             **identity, "epochs": epochs, "complete": len(rows) == recipe.epochs,
             "seconds": round(sum(row["seconds"] for row in rows), 1), "environment": machine,
             **({"earlier_environments": earlier} if earlier else {}),
         }  # fmt: skip
         run = Run(folder, pd.DataFrame(rows), info)
-        state = _State.after_epoch(run, trainer, state)
-        _save(state)
+        values = _values(run, trainer, values)
+        _save(run, values)
         print(run.lines()[-1], flush=True)
         listeners.on_epoch_end(epoch, {key: rows[-1][key] for key in COLUMNS[1:-1]})
-        if getattr(trainer.network, "stop_training", False):
-            break
     listeners.on_train_end()
     return open_run(folder)
 
@@ -163,86 +163,60 @@ def _one_hot(labels):
     return np.eye(10, dtype=np.float32)[labels]
 
 
-def _check_same_run(folder, *infos):
-    """Raise ValueError where the run in a folder has other settings than are wanted."""
-    known, wanted = ({**info, **info["recipe"], "recipe": info["recipe"]["name"]} for info in infos)
-    for key in wanted:
-        if known.get(key) != wanted[key]:
-            raise ValueError(
-                f"{folder} holds a run with {key} = {known.get(key)}, not {wanted[key]}. "
-                "Choose another run folder, or the same settings to go on with that run."
-            )
-
-
-# --- What an epoch leaves behind -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _State:
-    """All of a run after an epoch, in one file, state_{epoch:03d}.npz."""
-
-    run: Run  # its log and what becomes run.json
-    checkpoint: bytes  # the file with the weights of the result so far
-    values: dict[str, np.ndarray]  # all that training changes, by path
-
-    @classmethod
-    def after_epoch(cls, run, trainer, before):
-        values = {path: variable.numpy() for path, variable in trainer.variables.items()}
-        if run.chosen["epoch"] < len(run.log):
-            return cls(run, before.checkpoint, values)
-        with tempfile.TemporaryDirectory() as folder:
-            trainer.network.save(path := Path(folder) / "network.keras")
-            return cls(run, path.read_bytes(), values)
-
-
 def _states(folder):
     """Oldest first; "state_002 (1).npz", as browsers and drives name a copy, is none."""
     return sorted(folder.glob("state_*[0-9].npz"), key=lambda path: (len(path.name), path.name))
 
 
-def _newest_state(folder) -> _State | None:
-    """The newest state that can be read, if any."""
+def _newest_state(folder) -> tuple[Run | None, dict]:
+    """The run as the newest readable state tells it, and {path: value}, the checkpoint with it."""
     for path in reversed(_states(folder)):
         try:
             with np.load(path, allow_pickle=False) as file:
                 values = dict(file)
             log = pd.DataFrame(values.pop(LOG), columns=COLUMNS).astype({"epoch": int})
-            run = Run(folder, log, parse_info(values.pop(INFO).item()))
-            return _State(run, values.pop(CHECKPOINT).tobytes(), values)
+            return Run(folder, log, json.loads(values.pop(INFO).item())), values
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             print(f"{path.name} is damaged ({error}); trying the state before it")
-    return None
+    return None, {}
 
 
-def _save(state):
-    folder = state.run.folder
-    path = folder / f"state_{len(state.run.log):03d}.npz"
-    with writing(folder), replacing(path) as new:
-        np.savez(new, **{
-            **state.values, LOG: state.run.log.to_numpy(np.float64),
-            INFO: np.array(json.dumps(state.run.info)),
-            CHECKPOINT: np.frombuffer(state.checkpoint, np.uint8),
-        })  # fmt: skip
-    _publish(state)
-    for old in _states(folder)[:-2]:  # the one before stays, in case the newest is damaged
+def _values(run, trainer, before):
+    """All that training changes, by path, and the result's checkpoint so far, uint8 (bytes,)."""
+    values = {path: variable.numpy() for path, variable in trainer.variables.items()}
+    if run.chosen["epoch"] < len(run.log):
+        return {**values, CHECKPOINT: before[CHECKPOINT]}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.network.save(path := Path(folder) / "network.keras")
+        return {**values, CHECKPOINT: np.fromfile(path, np.uint8)}
+
+
+def _save(run, values):
+    """Write the state first: whatever happens then, the rest can be made from it."""
+    log, info = run.log.to_numpy(np.float64), np.array(json.dumps(run.info))
+    path = run.folder / f"state_{len(run.log):03d}.npz"
+    with writing(run.folder), replacing(path) as new:
+        np.savez(new, **{**values, LOG: log, INFO: info})
+    _publish(run, values)
+    for old in _states(run.folder)[:-2]:  # the one before stays, in case the newest is damaged
         old.unlink()
 
 
-def _publish(state):
+def _publish(run, values):
     """Bring checkpoint, log and run.json to what the state says, where they differ from it."""
-    folder, info = state.run.folder, state.run.info
-    log = state.run.log.to_csv(index=False, na_rep="nan", lineterminator="\n")
-    files = {state.run.checkpoint(): state.checkpoint, folder / "training_log.csv": log.encode()}
+    log = run.log.to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
+    place = run.folder / "run.json"
+    files = {run.checkpoint(): values[CHECKPOINT], run.folder / "training_log.csv": log}
     try:
-        known = parse_info((folder / "run.json").read_text())
-    except (OSError, ValueError, KeyError, TypeError):
+        known = json.loads(place.read_text())
+    except (OSError, ValueError):
         known = {}
-    if not info.items() <= known.items():  # scores come later
-        (folder / PREDICTIONS).unlink(missing_ok=True)  # they were an earlier epoch's
-        files[folder / "run.json"] = (json.dumps(info, indent=2) + "\n").encode()
+    if not run.info.items() <= known.items():  # scores come later
+        (run.folder / PREDICTIONS).unlink(missing_ok=True)  # they were an earlier epoch's
+        files[place] = (json.dumps(run.info, indent=2) + "\n").encode()
     for path, content in files.items():
-        if not path.is_file() or path.read_bytes() != content:
-            with writing(folder), replacing(path) as new:
+        if not path.is_file() or path.read_bytes() != bytes(content):
+            with writing(run.folder), replacing(path) as new:
                 new.write_bytes(content)
 
 
