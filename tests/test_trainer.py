@@ -1,7 +1,5 @@
-import contextlib
 import dataclasses
 import errno
-import io
 import shutil
 from types import SimpleNamespace
 
@@ -27,37 +25,14 @@ def train(scenes, folder, recipe=RECIPE, precision="float32", **options):
 
 
 @pytest.fixture(scope="module")
-def printed_run(scenes, tmp_path_factory):
-    """What a run prints, in lines, and the run."""
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        run = train(scenes, tmp_path_factory.mktemp("runs") / "whole")
-    return printed.getvalue().splitlines(), run
-
-
-@pytest.fixture(scope="module")
-def run(printed_run):
-    return printed_run[1]
+def run(scenes, tmp_path_factory):
+    return train(scenes, tmp_path_factory.mktemp("runs") / "whole")
 
 
 @pytest.fixture
 def copy(run, tmp_path):
     """A folder with a copy of the run."""
     return shutil.copytree(run.folder, tmp_path / "run")
-
-
-@pytest.fixture
-def no_steps(monkeypatch):
-    """Epochs that train nothing, where only what is written counts."""
-    monkeypatch.setattr(trainer.Trainer, "fit", lambda *_: (1.5, 0.25))
-    monkeypatch.setattr(trainer.Trainer, "validate", lambda *_: (2.5, 0.125))
-
-
-def without_last_epoch(folder):
-    """As if killed before the third epoch's state."""
-    (folder / "state_003.npz").unlink()
-    for path in folder.glob("*.003.keras"):
-        path.unlink()
-    return folder
 
 
 def contents(folder):
@@ -225,47 +200,42 @@ def test_seed_and_epoch_make_the_order_and_the_draws(by_seed, scenes, monkeypatc
     assert len({tuple(order) for order in orders.values()}) == 3
 
 
-class Listener(keras.callbacks.Callback):
-    """Notes what it is told."""
+def test_a_run_stopped_by_a_full_disk_and_started_on_another_machine_ends_like_one_left_alone(
+    run, scenes, tmp_path, capsys, monkeypatch
+):
+    def full_disk(path, **arrays):
+        path.write_bytes(b"half a state")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    def __init__(self):
-        super().__init__()
-        self.told = []
-
-    def on_train_begin(self, logs=None):
-        self.told.append("train begins")
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.told.append(("begins", epoch))
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.told.append(("ends", epoch, logs))
-
-    def on_train_end(self, logs=None):
-        self.told.append("train ends")
-
-
-def test_a_run_stopped_and_started_again_ends_like_one_left_alone(run, scenes, tmp_path, capsys):
     stopped = train(scenes, tmp_path / "run", epochs=2)
-    before = capsys.readouterr().out.splitlines()
-    assert len(stopped.log) == 2 and before == stopped.lines() and not stopped.info["complete"]
+    printed, before = capsys.readouterr().out.splitlines(), contents(stopped.folder)
+    assert printed == stopped.lines() and not stopped.info["complete"]
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full_disk)
+        with pytest.raises(OSError, match="cannot be written.*No space left.*make room"):
+            train(scenes, stopped.folder)
+    assert contents(stopped.folder) == before
     (stopped.folder / runs.PREDICTIONS).touch()  # of a result that is not the last
+    capsys.readouterr()
 
-    resumed = train(scenes, tmp_path / "run", callbacks=[listener := Listener()])
-    logs = run.log[list(runs.COLUMNS[1:-1])].to_dict("records")[2]
-    assert listener.told == ["train begins", ("begins", 2), ("ends", 2, logs), "train ends"]
+    told = []
+    listener = keras.callbacks.LambdaCallback(on_epoch_end=lambda *each: told.append(each))
+    monkeypatch.setattr(environment, "describe", lambda: {"device": "another"})
+    resumed = train(scenes, stopped.folder, callbacks=[listener])
+    assert told == [(2, run.log[list(runs.COLUMNS[1:-1])].to_dict("records")[2])]
+    assert resumed.info["environment"] == {"device": "another"}
+    assert resumed.info["earlier_environments"] == [run.info["environment"]]
     assert_same(resumed, run)
     assert not (resumed.folder / runs.PREDICTIONS).exists()
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[2] == "Going on after epoch 2, the last one in run"
-    assert printed[:2] + printed[3:] == resumed.lines()
+    first, second, going_on, last = capsys.readouterr().out.splitlines()
+    assert going_on == "Going on after epoch 2, the last one in run"
+    assert [first, second, last] == resumed.lines()
 
 
-def test_a_finished_run_prints_the_same_lines_and_is_not_trained_again(printed_run, scenes, capsys):
-    printed, run = printed_run
+def test_a_finished_run_prints_the_same_lines_and_is_not_trained_again(run, scenes, capsys):
     before = {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
-    assert train(scenes, run.folder).lines() == run.lines() == printed
-    assert capsys.readouterr().out.splitlines() == printed
+    assert train(scenes, run.folder).lines() == run.lines()
+    assert capsys.readouterr().out.splitlines() == run.lines()
     assert before == {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
 
 
@@ -295,15 +265,6 @@ def test_what_a_finished_run_lost_is_written_from_its_state(run, scenes, copy, c
     assert contents(copy) == before
 
 
-@pytest.mark.usefixtures("no_steps")
-def test_versions_of_an_earlier_machine_are_kept(scenes, copy, monkeypatch):
-    first = runs.open_run(copy).info["environment"]
-    monkeypatch.setattr(environment, "describe", lambda: {"device": "another"})
-    done = train(scenes, without_last_epoch(copy))
-    assert done.info["environment"] == {"device": "another"}
-    assert done.info["earlier_environments"] == [first]
-
-
 def test_other_seed_data_or_recipe_is_refused(scenes, copy):
     (copy / "run.json").unlink()  # the state knows
     before = contents(copy)
@@ -314,22 +275,6 @@ def test_other_seed_data_or_recipe_is_refused(scenes, copy):
     with pytest.raises(ValueError, match="with data = synthetic stand-in, not other"):
         train(dataclasses.replace(scenes, source="other"), copy)
     assert contents(copy) == before
-
-
-@pytest.mark.usefixtures("no_steps")
-def test_a_full_disk_leaves_the_epochs_before_it(scenes, copy, monkeypatch):
-    def full_disk(path, **arrays):
-        path.write_bytes(b"half a state")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    folder = train(scenes, without_last_epoch(copy), epochs=2).folder
-    before = contents(folder)
-    with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", full_disk)
-        with pytest.raises(OSError, match="cannot be written.*No space left.*make room"):
-            train(scenes, folder)
-    assert contents(folder) == before
-    assert len(train(scenes, folder).log) == 3
 
 
 def test_the_newest_state_has_the_highest_number_and_no_copys_name(tmp_path):

@@ -46,8 +46,8 @@ class Dataset:
         x = np.concatenate([self.x_train, self.x_val])
         y = np.concatenate([self.y_train, self.y_val])
         order = np.argsort(y, kind="stable")
-        x, y = x[order], y[order]
-        return replace(self, x_train=x, y_train=y, x_val=self.x_test, y_val=self.y_test)
+        parts = {"x_val": self.x_test, "y_val": self.y_test}
+        return replace(self, x_train=x[order], y_train=y[order], **parts)
 
     @property
     def synthetic(self) -> bool:
@@ -95,14 +95,15 @@ def load_picture(path) -> np.ndarray:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Check the path, or upload it first.")
+        raise FileNotFoundError(f"There is no file {path}. Check the path, or upload the picture.")
     try:
-        # Not EPS, which would be run.
-        with Image.open(path, formats=("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")) as image:
+        with Image.open(path, formats="PNG JPEG GIF WEBP BMP TIFF".split()) as image:  # EPS is code
+            if image.mode[0] in "IF":  # conversion would cut off all above 255
+                raise ValueError("more than 8 bits per pixel")
             image = ImageOps.exif_transpose(image).convert("RGB")
     except Exception as error:  # every format has its own
         what = f"{path.name} cannot be decoded as a picture ({error})."
-        raise ValueError(f"{what} Save it as PNG or JPEG.") from error
+        raise ValueError(f"{what} Save it as PNG or JPEG, no larger than a camera's.") from error
     return np.asarray(ImageOps.fit(image, (32, 32), Image.Resampling.BOX))
 
 

@@ -39,8 +39,7 @@ class Muon(keras.optimizers.Adam):
         velocity = self.momentum * ops.convert_to_tensor(buffer) + gradient
         self.assign(buffer, velocity)
         filters = variable.shape[-1]  # of a kernel (h, w, channels, filters)
-        # Nesterov's look ahead: the velocity as it will be if the gradient stays.
-        ahead = ops.reshape(gradient + self.momentum * velocity, (-1, filters))
+        ahead = ops.reshape(gradient + self.momentum * velocity, (-1, filters))  # Nesterov's
         direction = orthogonalize(ahead)  # (h * w * channels, filters)
         kernel = ops.convert_to_tensor(variable)
         kernel = kernel * (filters**0.5 / ops.norm(ops.reshape(kernel, (-1,))))

@@ -97,7 +97,7 @@ def train(
         callbacks: of Keras, told of the run and its epochs; their model is the validated network.
 
     Raises ValueError for a number out of range, or a folder with other settings or without a state
-    to go on from; OSError if an epoch cannot be written: those before it are intact.
+    to go on from; OSError, FileExistsError where it cannot be written: epochs before are intact.
     """
     folder = Path(folder)
     epochs = whole_number("epochs", recipe.epochs if epochs is None else epochs, 1, recipe.epochs)
@@ -122,8 +122,7 @@ def train(
         raise ValueError(f"{what} Choose another run folder to train anew.")
     with writing(folder):  # told now, not after an epoch
         folder.mkdir(parents=True, exist_ok=True)
-    if not recipe.hold_out:
-        dataset = dataset.without_hold_out()
+    dataset = dataset if recipe.hold_out else dataset.without_hold_out()
     trainer = Trainer(recipe, seed, precision, -(-len(dataset.x_train) // recipe.batch_size))
     if run:
         for path, variable in trainer.variables.items():
@@ -143,8 +142,7 @@ def train(
         started = time.perf_counter()
         trained = trainer.fit(dataset, epoch, _Progress(f"Epoch {epoch + 1}/{epochs}"))
         row = epoch + 1, recipe.rate(epoch + 0.5), *trained, *trainer.validate(dataset)
-        seconds = round(time.perf_counter() - started, 1)
-        rows.append(dict(zip(COLUMNS, (*row, seconds))))
+        rows.append(dict(zip(COLUMNS, (*row, round(time.perf_counter() - started, 1)))))
         info = {
             **identity, "epochs": epochs, "complete": len(rows) == recipe.epochs,
             "seconds": round(sum(row["seconds"] for row in rows), 1), "environment": machine,
@@ -233,5 +231,4 @@ class _Progress(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         if self.wanted and time.monotonic() > self.next:
             self.next += 2
-            share = batch / self.params["steps"]
-            print(f"{self.title}: {share:.0%} of the pictures", end="\r", flush=True)
+            print(f"{self.title}: {batch / self.params['steps']:.0%}", end="\r", flush=True)
