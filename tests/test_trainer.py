@@ -227,7 +227,7 @@ def test_a_run_stopped_by_a_full_disk_and_started_on_another_machine_ends_like_o
     resumed = train(scenes, stopped.folder, callbacks=[listener])
     assert told == [(2, run.log[list(runs.COLUMNS[1:-1])].to_dict("records")[2])]
     assert resumed.info["environment"] == {"device": "another"}
-    assert resumed.info["earlier_environments"] == [run.info["environment"]]
+    assert resumed.info["earlier_environments"] == [stopped.info["environment"]]
     assert_same(resumed, run)
     assert not (resumed.folder / runs.PREDICTIONS).exists()
     first, second, going_on, last = capsys.readouterr().out.splitlines()
