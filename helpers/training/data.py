@@ -153,8 +153,8 @@ def _download():
     try:
         return [array for part in keras.datasets.cifar10.load_data() for array in part]
     except Exception as error:  # urllib, ssl, hash and archive errors: all mean "no data"
-        what = f"CIFAR-10 could not be downloaded ({error}). Run this again, with 360 MB free in "
-        raise ConnectionError(f"{what}~/.keras or another KERAS_HOME. {THREE_WAYS}") from error
+        what = f"CIFAR-10 could not be downloaded ({error}). Run this again, with 360 MB free in"
+        raise ConnectionError(f"{what} ~/.keras, or set DATA = 'synthetic'.") from error
 
 
 def _read_npz(path: Path):

@@ -184,7 +184,7 @@ def _values(run, trainer, before):
     values = {path: variable.numpy() for path, variable in trainer.variables.items()}
     if run.chosen["epoch"] < len(run.log):
         return {**values, CHECKPOINT: before[CHECKPOINT]}
-    with tempfile.TemporaryDirectory() as folder:
+    with writing(run.folder), tempfile.TemporaryDirectory() as folder:
         trainer.network.save(path := Path(folder) / "network.keras")
         return {**values, CHECKPOINT: np.fromfile(path, np.uint8)}
 
