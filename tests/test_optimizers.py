@@ -40,6 +40,13 @@ def test_two_steps_of_muon_by_hand():
     assert np.allclose(kernel, expected, atol=1e-5)
 
 
+def test_a_kernel_of_zeros_takes_its_step():
+    kernel, optimizer = keras.Variable(np.zeros((1, 1, 4, 8))), optimizers.Muon(0.1)
+    optimizer.build([kernel])
+    optimizer.apply([np.eye(4, 8, dtype=np.float32)[None, None]])
+    assert np.all(np.diag(kernel[0, 0]) < -0.03) and np.all(np.isfinite(kernel))
+
+
 def test_other_variables_take_adams_step():
     rng = np.random.default_rng(2)
     start, gradient = rng.normal(size=(2, 8, 5)).astype(np.float32)

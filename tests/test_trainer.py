@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -278,6 +279,34 @@ def test_other_seed_data_or_recipe_is_refused(scenes, copy):
     with pytest.raises(ValueError, match="with data = synthetic stand-in, not other"):
         train(dataclasses.replace(scenes, source="other"), copy)
     assert contents(copy) == before
+
+
+def test_an_older_courses_run_goes_on(run, scenes, copy):
+    """Its recipe lacks a setting of today, and its states hold variables and log alone."""
+    (copy / "state_003.npz").unlink()
+    for name in ("training_log.csv", "run.json"):
+        (copy / name).unlink()
+    train(scenes, copy, epochs=2)
+    info = json.loads((copy / "run.json").read_text())
+    del info["recipe"]["momentum"]
+    (copy / "run.json").write_text(json.dumps(info))
+    with np.load(copy / "state_002.npz") as file:
+        values = {name: file[name] for name in file if name not in ("run.json", "checkpoint")}
+    np.savez(copy / "state_002.npz", **values)
+    done = train(scenes, copy)
+    assert_same(done, run)
+    assert done.info["recipe"]["momentum"] == 0.8
+
+
+def test_of_two_trainings_in_one_new_folder_the_second_to_save_stops(scenes, tmp_path):
+    class Other(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            train(scenes, tmp_path, seed=1, epochs=1)
+            self.left = contents(tmp_path)
+
+    with pytest.raises(ValueError, match="with seed = 1, not 0.*another run folder"):
+        train(scenes, tmp_path, callbacks=[other := Other()])
+    assert contents(tmp_path) == other.left
 
 
 def test_the_newest_state_has_the_highest_number_and_no_copys_name(tmp_path):

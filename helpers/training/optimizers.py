@@ -42,7 +42,8 @@ class Muon(keras.optimizers.Adam):
         ahead = ops.reshape(gradient + self.momentum * velocity, (-1, filters))  # Nesterov's
         direction = orthogonalize(ahead)  # (h * w * channels, filters)
         kernel = ops.convert_to_tensor(variable)
-        kernel = kernel * (filters**0.5 / ops.norm(ops.reshape(kernel, (-1,))))
+        scale = filters**0.5 / ops.norm(ops.reshape(kernel, (-1,)))
+        kernel = kernel * ops.minimum(scale, 1e7)  # a kernel of zeros stays one, not NaN
         step = ops.cast(learning_rate, variable.dtype) * ops.reshape(direction, variable.shape)
         self.assign(variable, kernel - step)
 

@@ -111,9 +111,7 @@ def open_run(folder) -> Run:
     """Read a run's folder. FileNotFoundError where there is none, ValueError if it is damaged."""
     folder = Path(folder)
     try:
-        info = json.loads((folder / "run.json").read_text())
-        # What the recipe of an older course does not set has its default.
-        info["recipe"] = asdict(Recipe.from_dict(info["recipe"]))
+        info = read_info((folder / "run.json").read_text())
         run = Run(folder, read_log(folder / "training_log.csv"), info)
         run.lines().append(run.chosen)  # fails where something is missing
         return run
@@ -122,6 +120,12 @@ def open_run(folder) -> Run:
     except (ValueError, KeyError, TypeError) as error:
         what = f"The log or run.json in {folder} is damaged"
         raise ValueError(f"{what} ({error}); train again.") from error
+
+
+def read_info(text: str) -> dict:
+    """A run.json; what the recipe of an older course does not set has its default."""
+    info = json.loads(text)
+    return {**info, "recipe": asdict(Recipe.from_dict(info["recipe"]))}
 
 
 def read_log(path) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from helpers.training import devices, optimizers
 from helpers.training.augment import Augment
 from helpers.training.data import Dataset
 from helpers.training.recipes import MOST_SEED, Recipe, whole_number
-from helpers.training.runs import COLUMNS, PREDICTIONS, Run, build, open_run
+from helpers.training.runs import COLUMNS, PREDICTIONS, Run, build, open_run, read_info
 
 # In a state_{epoch:03d}.npz, beside the variables: log (epochs, 7), text, bytes of a checkpoint.
 LOG, INFO, CHECKPOINT = "training_log", "run.json", "checkpoint"
@@ -109,14 +109,7 @@ def train(
         "recipe": asdict(recipe), "seed": seed, "precision": precision, "data": dataset.source,
     }  # fmt: skip
     if run:
-        known, wanted = (
-            {**info, **info["recipe"], "recipe": info["recipe"]["name"]}
-            for info in (before, identity)
-        )
-        for key, value in wanted.items():
-            if known.get(key) != value:
-                what = f"{folder} holds a run with {key} = {known.get(key)}, not {value}."
-                raise ValueError(f"{what} Choose another run folder, or the same settings.")
+        _require_same(folder, before, identity)
     elif (folder / "run.json").exists() or (folder / "training_log.csv").exists():
         what = f"{folder} holds a run but no state to go on from."
         raise ValueError(f"{what} Choose another run folder to train anew.")
@@ -149,6 +142,7 @@ def train(
             **({"earlier_environments": earlier} if earlier else {}),
         }  # fmt: skip
         run = Run(folder, pd.DataFrame(rows), info)
+        _require_same(folder, _info_in(folder) or identity, identity)  # another may have begun here
         values = _values(run, trainer, values)
         _save(run, values)
         print(run.lines()[-1], flush=True)
@@ -159,6 +153,25 @@ def train(
 
 def _one_hot(labels):
     return np.eye(10, dtype=np.float32)[labels]
+
+
+def _info_in(folder) -> dict:
+    """What run.json tells, the recipe with its defaults; {} where it is missing or damaged."""
+    try:
+        return read_info((folder / "run.json").read_text())
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _require_same(folder, info, identity):
+    """Raise ValueError where a run has other settings."""
+    known, wanted = (
+        {**each, **each["recipe"], "recipe": each["recipe"]["name"]} for each in (info, identity)
+    )
+    for key, value in wanted.items():
+        if known.get(key) != value:
+            what = f"{folder} holds a run with {key} = {known.get(key)}, not {value}."
+            raise ValueError(f"{what} Choose another run folder, or the same settings.")
 
 
 def _states(folder):
@@ -173,7 +186,11 @@ def _newest_state(folder) -> tuple[Run | None, dict]:
             with np.load(path, allow_pickle=False) as file:
                 values = dict(file)
             log = pd.DataFrame(values.pop(LOG), columns=COLUMNS).astype({"epoch": int})
-            return Run(folder, log, json.loads(values.pop(INFO).item())), values
+            if INFO in values:
+                return Run(folder, log, read_info(values.pop(INFO).item())), values
+            run = Run(folder, log, read_info((folder / "run.json").read_text()))
+            values[CHECKPOINT] = np.fromfile(run.checkpoint(), np.uint8)  # an older course's state
+            return run, values
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             print(f"{path.name} is damaged ({error}); trying the state before it")
     return None, {}
@@ -205,11 +222,7 @@ def _publish(run, values):
     log = run.log.to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
     place = run.folder / "run.json"
     files = {run.checkpoint(): values[CHECKPOINT], run.folder / "training_log.csv": log}
-    try:
-        known = json.loads(place.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if not run.info.items() <= known.items():  # scores come later
+    if not run.info.items() <= _info_in(run.folder).items():  # scores come later
         (run.folder / PREDICTIONS).unlink(missing_ok=True)  # they were an earlier epoch's
         files[place] = (json.dumps(run.info, indent=2) + "\n").encode()
     for path, content in files.items():
