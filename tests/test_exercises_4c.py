@@ -49,11 +49,8 @@ def test_what_the_sentences_say_of_the_boxes_and_the_recorded_predictions_is_so(
     masks = agreement.masks(pictures, (32, 32))
     assert f"the boxes cover {masks.mean():.0%} of the pictures" in PROSE
     assert masks[:, 15:17, 15:17].all()  # "Every box holds the middle"
-    gaps = []
-    for name in ("course", "modern"):
-        run = runs.open_run(RECORDED / name)
-        gaps.append(np.mean(run.test_probabilities().max(axis=1) - run.test_correct()))
-    course, modern = gaps
+    recorded = [runs.open_run(RECORDED / name) for name in ("course", "modern")]
+    course, modern = (np.mean(r.test_probabilities().max(1) - r.test_correct()) for r in recorded)
     assert f"`course` is too sure, by {course:.3f}, as" in PROSE
     assert f"`modern` is too modest, by {-modern:.3f}: its" in PROSE
 
