@@ -5,8 +5,8 @@ import json
 import re
 import shutil
 import sys
-import zipfile
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pandas as pd
 
@@ -22,11 +22,7 @@ PAGES = ("README.md", "saved_models/README.md")
 
 
 def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=None):
-    """Train or go on, then score the weights that count on the test pictures.
-
-    Returns:
-        The run, with its scores in run.json.
-    """
+    """Train or go on, score the result on the test pictures, and return the run."""
     recipe, epochs = plan(name, epochs)
     folder = Path(folder or f"runs/{name}_{recipe.epochs}_seed{seed}")
     dataset = data.load(source)
@@ -45,35 +41,43 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
     Median by validation accuracy, the lower one of an even number. It replaces what was kept of the
     recipe; of a recipe laid over another number of epochs than its own, only the rows are kept.
 
-    Returns:
-        The folder with the median run's log, run.json, predictions and checkpoint; or `saved`.
-
-    Raises:
-        ValueError: a run that is unfinished or was not scored; runs of different recipes or
-            lengths; other data, or other settings under the same name, than what is recorded.
+    Returns the folder with the median run's log, run.json, predictions and checkpoint; or `saved`.
+    Raises ValueError for a run that is not finished and scored, or of another recipe, length or
+    data than the others, or of other settings than what is recorded under its name.
     """
     finished = sorted(map(runs.open_run, folders), key=lambda run: run.chosen["val_acc"])
     median = finished[(len(finished) - 1) // 2]
     name, length = (median.info["recipe"][key] for key in ("name", "epochs"))
     home, table = saved / name, saved / "runs.csv"
-    known = [pd.read_csv(table)] if table.is_file() else []
-    for run in finished:
-        _check(run, median, home, {source for rows in known for source in rows["data"]})
-    rows = pd.concat([*known, pd.DataFrame([_row(run) for run in finished])])
+    rows = pd.DataFrame(map(_row, finished))
+    recipes = {run.folder: run.info["recipe"] for run in finished}
+    if (home / "run.json").is_file():  # its schedule may be laid over another number of epochs
+        recipes[home] = {**runs.open_run(home).info["recipe"], "epochs": length}
+    for folder, recipe in recipes.items():
+        if differing := [key for key in recipe if recipe[key] != median.info["recipe"][key]]:
+            raise ValueError(
+                f"{median.folder} and {folder} differ in {', '.join(differing)}: record one kind "
+                "of runs at a time, and name a recipe with other settings differently."
+            )
+    if table.is_file():
+        rows = pd.concat([pd.read_csv(table), rows])
+    if len(sources := rows["data"].unique()) > 1:
+        raise ValueError(f"{table} would mix {' and '.join(sources)}: train on the same pictures.")
     # A run that was repeated replaces its row: one seed counts once.
-    rows = rows.drop_duplicates(["recipe", "of", "seed"], keep="last")
+    rows = rows.drop_duplicates(key := ["recipe", "of", "seed"], keep="last").sort_values(key)
     with replacing(table) as path:
-        rows.sort_values(["recipe", "of", "seed"]).to_csv(path, index=False, lineterminator="\n")
+        rows.to_csv(path, index=False, lineterminator="\n")
     if name in RECIPES and length != RECIPES[name].epochs:
         return saved
 
     home.mkdir(parents=True, exist_ok=True)
-    network = home / median.checkpoint().name
-    with replacing(network) as path:
-        _compress(median.checkpoint(), path)
     for file in ("training_log.csv", runs.PREDICTIONS):
         with replacing(home / file) as path:
             shutil.copyfile(median.folder / file, path)
+    network, weights = home / median.checkpoint().name, median.checkpoint()
+    with ZipFile(weights) as whole, replacing(network) as path, ZipFile(path, "w") as smaller:
+        for part in whole.infolist():  # Keras itself compresses nothing; this saves a sixth
+            smaller.writestr(part, whole.read(part), ZIP_DEFLATED, compresslevel=9)
     scores = {**median.info["scores"], "sha256": runs.sha256(network)}
     write_text(home / "run.json", json.dumps({**median.info, "scores": scores}, indent=2) + "\n")
     for old in set(home.glob("*.keras")) - {network}:
@@ -81,41 +85,15 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
     return home
 
 
-def _compress(network, path):
-    """Keras' archive as it is, a sixth smaller: Keras itself compresses nothing."""
-    with zipfile.ZipFile(network) as whole, zipfile.ZipFile(path, "w") as smaller:
-        for part in whole.infolist():
-            smaller.writestr(part, whole.read(part), zipfile.ZIP_DEFLATED, compresslevel=9)
-
-
-def _check(run, first, home, sources):
-    """Raise ValueError if a run cannot stand beside `first` and what is recorded already."""
-    scores = (run.folder / runs.PREDICTIONS).is_file() and run.info.get("scores", {})
-    if not run.info["complete"] or not scores or scores["epoch"] != run.chosen["epoch"]:
-        raise ValueError(f"{run.folder} is not finished and scored: train it to its last epoch.")
-    for source in {*sources, first.info["data"]} - {run.info["data"]}:
-        raise ValueError(
-            f"{run.folder} is on {run.info['data']}, others are on {source}: train it on the same "
-            "pictures, or take the others out of runs.csv first."
-        )
-    others = {first.folder: first.info["recipe"]}
-    if (home / "run.json").is_file():  # its schedule may be laid over another number of epochs
-        kept, epochs = runs.open_run(home).info["recipe"], run.info["recipe"]["epochs"]
-        others[home] = {**kept, "epochs": epochs}
-    for folder, other in others.items():
-        differing = [key for key, value in run.info["recipe"].items() if other[key] != value]
-        if differing:
-            raise ValueError(
-                f"{run.folder} and {folder} differ in {', '.join(differing)}: record one kind of "
-                "runs at a time, and name a recipe with other settings differently."
-            )
-
-
 def _row(run):
+    """A finished run's row of runs.csv, or ValueError."""
+    info, scores = run.info, run.info.get("scores", {})
+    kept = (run.folder / runs.PREDICTIONS).is_file()
+    if not (info["complete"] and kept and scores.get("epoch") == run.chosen["epoch"]):
+        raise ValueError(f"{run.folder} is not finished and scored: train it to its last epoch.")
     known = {
-        **run.info, **run.info["environment"], **run.info["scores"],
-        "recipe": run.info["recipe"]["name"], "of": run.info["recipe"]["epochs"],
-        "epochs": len(run.log), "val_acc": run.chosen["val_acc"],
+        **info, **info["environment"], **scores, "recipe": info["recipe"]["name"],
+        "of": info["recipe"]["epochs"], "epochs": len(run.log), "val_acc": run.chosen["val_acc"],
     }  # fmt: skip
     return {key: round(known[key], 4) if "acc" in key else known[key] for key in COLUMNS}
 
@@ -125,11 +103,8 @@ def with_tables(page: str, saved: Path = RECORDED) -> str:
     every = report.table(saved)
     means = (every["chosen on"] != "test") & (every["runs"] > 1)
     first = every[means | (every["recipe"] == "assignment")]
-    tables = {
-        "results": first[["recipe", "epochs", "test %", "±", "sd", "minutes"]],
-        "table": every,
-        "provenance": report.provenance(saved),
-    }
+    tables = {"table": every, "provenance": report.provenance(saved)}
+    tables["results"] = first[["recipe", "epochs", "test %", "±", "sd", "minutes"]]
     for name, table in tables.items():
         blanks = table.astype(object).where(table.notna(), None)
         text = blanks.to_markdown(index=False, floatfmt=".2f", missingval="")
