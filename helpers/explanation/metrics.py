@@ -1,8 +1,7 @@
 """How good is a heat map? Scores against boxes, deletion and insertion, randomized networks.
 
-For Assignment4C. Maps are not negative, as Grad-CAM's are; a map of zeros is empty: no evidence.
-Everything is measured picture by picture, so that two kinds of maps can be compared on the same
-pictures; intervals say how far a mean would move with other pictures and this same network.
+Maps are not negative, as Grad-CAM's are; a map of zeros is empty: no evidence. All is measured
+picture by picture, so that two kinds of maps can be compared on the same pictures.
 """
 
 import random
@@ -16,12 +15,10 @@ import scipy
 
 from helpers.explanation.gradcam import GradCAM, check_values
 
-# --- Means over pictures -------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True)  # pandas would show a NamedTuple as a tuple
 class Interval:
-    """A mean over pictures and its 95% interval. As text, also in a table: 0.50 [0.40, 0.60]."""
+    """A mean and its 95% interval for other pictures, same network. As text: 0.50 [0.40, 0.60]."""
 
     mean: float
     low: float
@@ -34,16 +31,13 @@ class Interval:
 def bootstrap(values) -> Interval:
     """Percentile bootstrap of a mean: Efron and Tibshirani, "Introduction to the Bootstrap" (1993).
 
-    Args:
-        values: (N,), one number per picture; for a paired comparison, the differences.
-
-    Raises:
-        ValueError: another shape, fewer than two values, NaN or infinity.
+    Takes (N,) numbers, one per picture; for a paired comparison, the differences. Raises ValueError
+    for another shape, fewer than two, NaN or infinity.
     """
     values = np.asarray(values, float)
     _require(
         values.ndim == 1 and len(values) > 1 and np.isfinite(values).all(),
-        f"values {values.shape} must be (N,), one finite number per picture, and N at least 2.",
+        f"values {values.shape} must be (N,), one finite number per picture, N at least 2.",
     )
     rng, size = np.random.default_rng(0), (100, len(values))
     # N pictures drawn with replacement, 10,000 times; a hundred at once, which bounds the memory.
@@ -53,55 +47,33 @@ def bootstrap(values) -> Interval:
 
 
 def intervals(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The mean of every score for every kind of map: a table of `Interval`.
+    """{kind of map: what `score` gives, or a difference of two such} to a table of `Interval`.
 
-    Args:
-        scores: {kind of map: one row per picture, one column per score}, as `score` gives them, or
-            the differences of two such frames.
-
-    Returns:
-        One row per kind of map, one column per score.
+    One row per kind of map, one column per score.
     """
     return pd.DataFrame({kind: frame.apply(bootstrap) for kind, frame in scores.items()}).T
-
-
-# --- Maps against boxes --------------------------------------------------------------------------
 
 
 def score(maps, masks) -> pd.DataFrame:
     """Three scores of every map against the box of its picture, 0 to 1; 0 for an empty map.
 
     - pointing: the pointing game, Zhang et al., "Top-down Neural Attention by Excitation Backprop"
-      (2016). 1 if the highest pixel is inside, else 0, with a tolerance of 0 pixels (the paper:
-      15). Of several highest pixels the share inside counts, so that a uniform map scores the area
-      of the box.
+      (2016). 1 if the highest pixel is inside, with a tolerance of 0 pixels (the paper: 15). Of
+      several highest pixels the share inside counts: a uniform map scores the area of the box.
     - energy: the energy-based pointing game, Wang et al., "Score-CAM" (2020). The share of the
       map's sum that is inside.
     - IoU: of the box and the pixels with at least half the map's maximum. Zhou et al., "Learning
       Deep Features for Discriminative Localization" (2016), take the box around the largest
-      connected part above 20%; here it is the pixels themselves.
+      connected part above 20%.
 
-    Args:
-        maps: (N, H, W), in any unit, upsampled to the pixels of the pictures.
-        masks: bool (N, H, W), true inside the boxes; see `agreement.masks`.
-
-    Returns:
-        One row per picture, a column per score.
-
-    Raises:
-        ValueError: other shapes, NaN or negative values, an empty mask.
+    Takes maps (N, H, W) in any unit, upsampled to the pixels of the pictures, and masks, bool
+    (N, H, W), true inside the boxes; see `agreement.masks`. Returns a row per picture. Raises
+    ValueError for other shapes, NaN or negative values, an empty mask.
     """
     maps, masks = np.asarray(maps, float), np.asarray(masks)
-    _require(
-        maps.ndim == 3 and maps.size and maps.shape == masks.shape,
-        f"maps {maps.shape} and masks {masks.shape} must be of one shape (N, H, W), N at least 1; "
-        "gradcam.upsample brings maps to the size of the pictures.",
-    )
+    _require_alike(maps, masks)
     check_values(maps)
-    _require(
-        masks.dtype == bool and masks.any(axis=(1, 2)).all(),
-        "masks must be bool with a true pixel in every picture; leave out pictures without a box.",
-    )
+    _require(masks.any(axis=(1, 2)).all(), "An empty mask: leave out pictures without a box.")
 
     def share_inside(amounts):  # (N, H, W) to (N,)
         total = amounts.sum(axis=(1, 2))
@@ -128,21 +100,12 @@ def mosaics(images, masks, classes) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     """Every picture in a random quarter among three of other classes: the grid pointing game.
 
     After Boehle et al., "Convolutional Dynamic Alignment Networks" (2021). Where one object fills
-    the middle, a Gaussian always hits and the pointing game tells nothing; in a mosaic a map has to
-    know where the class is.
+    the middle, a Gaussian always hits; in a mosaic a map has to know where the class is.
 
-    Args:
-        images: (N, H, W, C).
-        masks: bool (N, H, W).
-        classes: int (N,), four classes at least.
-
-    Returns:
-        Images (N, 2H, 2W, C) for a network of that size; their members, int (N, 4): the n-th
-        picture, then its neighbors, all four of different classes; and masks bool (4, N, 2H, 2W):
-        of the members in that order, true in the boxes of that one alone.
-
-    Raises:
-        ValueError: shapes that differ, or fewer than four classes.
+    Takes (N, H, W, C), bool (N, H, W) and int (N,). Returns images (N, 2H, 2W, C); their members,
+    int (N, 4): the n-th picture, then its neighbors, all of different classes; and masks bool
+    (4, N, 2H, 2W), true in the box of that member alone. Raises ValueError for shapes that differ,
+    or fewer than four classes.
     """
     images, masks, classes = map(np.asarray, (images, masks, classes))
     _require(
@@ -165,10 +128,10 @@ def mosaics(images, masks, classes) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def mosaic_chance(masks) -> pd.DataFrame:
-    """`score` for `mosaics` of maps that find objects of any class: right one time in four.
+    """`score` of maps that find an object of any class in a mosaic: right one time in four.
 
-    Such a map is a `gaussian` in one quarter; the scores are the means over the four quarters.
-    Takes masks of one member each, bool (N, 2H, 2W).
+    Such a map is a `gaussian` in one quarter; this is the mean over the four. masks: of one member,
+    bool (N, 2H, 2W).
     """
     height, width = np.floor_divide(masks.shape[1:], 2)
     maps = _tiled(np.eye(4)[..., None, None] * gaussian((1, height, width)))  # (4, 2H, 2W)
@@ -181,40 +144,29 @@ def _tiled(quarters):
     return np.concatenate(halves, axis=1)
 
 
-# --- Deletion and insertion: does the probability follow the map? --------------------------------
-
-
 def faithfulness(predict, images, maps, classes, baseline) -> dict[str, np.ndarray]:
     """Deletion and insertion: Petsiuk et al., "RISE" (2018), by the cells of the map's own grid.
 
     Deletion replaces cells by the baseline, the map's highest first: the sooner the probability
-    falls, the better. Insertion starts from the baseline and brings cells back in the same order:
-    the sooner it rises, the better. Equal cells come in random order, so maps of ones are a random
-    order; `gaussian` maps are one from the middle outwards.
+    falls, the better. Insertion brings them back in the same order: the sooner it rises, the
+    better. Equal cells come in random order, so maps of ones are a random order.
 
     Args:
         predict: float32 images (n, H, W, C) -> probabilities (n, classes).
         images: (N, H, W, C), raw pixels.
         maps: (N, h, w), not upsampled; a cell is H/h x W/w pixels.
         classes: int (N,), whose probability is followed.
-        baseline: a color (C,). (RISE blurs for insertion; here a blur still shows the network sea
-            or grass, the mean color is what it sees as nothing.)
+        baseline: a color (C,); RISE blurs for insertion, but in a blur networks see sea or grass.
 
-    Returns:
-        {"deletion": float64 (N, h * w + 1), "insertion": the same}: the probability of the class
-        after 0, 1, ... h * w cells.
-
-    Raises:
-        ValueError: shapes that do not fit, NaN or negative values in a map, no probability of a
-            class from `predict`.
+    Returns "deletion" and "insertion", float64 (N, h * w + 1): the probability of the class after
+    0, 1, ... h * w cells. Raises ValueError for shapes that do not fit, NaN or negative values.
     """
     images, maps, classes = np.asarray(images, np.float32), np.asarray(maps), np.asarray(classes)
     _require(
-        images.ndim == 4 and maps.ndim == 3 and maps.size
-        and classes.shape == maps.shape[:1] == images.shape[:1] and classes.dtype.kind in "iu"
+        images.ndim == 4 and maps.ndim == 3 and len(images) == len(maps) == len(classes)
         and not np.any(np.mod(images.shape[1:3], maps.shape[1:])),
-        f"images {images.shape}, maps {maps.shape}, classes {classes.dtype} {classes.shape} must "
-        "be (N, H, W, C), (N, h, w) and int (N,), h and w divide H and W, N above 0.",
+        f"images {images.shape}, maps {maps.shape} and classes {classes.shape} must be "
+        "(N, H, W, C), (N, h, w) and (N,), where h and w divide H and W.",
     )  # fmt: skip
     check_values(maps)
     values = maps.reshape(len(maps), -1)  # (N, cells)
@@ -229,7 +181,7 @@ def faithfulness(predict, images, maps, classes, baseline) -> dict[str, np.ndarr
         for i, rank in enumerate(ranks):
             hidden = rank < np.arange(cells + 1)[:, None, None]  # (cells + 1, H, W)
             shown = np.where(hidden[..., None], np.float32(baseline), images[i])
-            curves[i] = _of_class(np.asarray(predict(shown)), classes[i], cells + 1)
+            curves[i] = np.asarray(predict(shown))[:, classes[i]]
         return curves
 
     # Bringing cells back, first to last, is taking them away, last to first, seen backwards.
@@ -242,30 +194,13 @@ def auc(curves) -> np.ndarray:
     return (curves[:, 1:] + curves[:, :-1]).mean(axis=1) / 2
 
 
-def _of_class(probabilities, label, count):
-    _require(
-        probabilities.ndim == 2 and len(probabilities) == count
-        and 0 <= label < probabilities.shape[1],
-        f"predict gave {probabilities.shape} for {count} pictures of class {label}; (n, classes) "
-        "is needed.",
-    )  # fmt: skip
-    _require(np.isfinite(probabilities).all(), "predict gave NaN; check the network's weights.")
-    return probabilities[:, label]
-
-
-# --- Randomized networks: does the map show what was learned? ------------------------------------
-
-
 def rank_correlation(maps, others) -> np.ndarray:
-    """Spearman's correlation over the places, picture by picture; ties get their mean rank.
+    """Spearman's correlation over the places, picture by picture: maps (N, h, w) to float64 (N,).
 
-    Takes maps (N, h, w) twice, returns float64 (N,). A map equal everywhere, such as an empty one,
-    orders nothing: NaN. Raises ValueError for shapes that differ.
+    Ties get their mean rank. A map equal everywhere, such as an empty one, orders nothing: NaN.
+    Raises ValueError for shapes that differ.
     """
-    _require(
-        np.ndim(maps) == 3 and np.size(maps) and np.shape(maps) == np.shape(others),
-        f"maps {np.shape(maps)} and {np.shape(others)} must be of one shape (N, h, w).",
-    )
+    _require_alike(maps, others)
     places = (np.reshape(each, (len(each), -1)) for each in (maps, others))  # (N, places)
     a, b = (scipy.stats.rankdata(each, axis=1) - (each.shape[1] + 1) / 2 for each in places)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -278,23 +213,17 @@ def cascade(model, images, classes, seed: int = 0) -> dict[str, np.ndarray]:
     From the logits down to the pixels, part by part, weights are drawn anew from the layers' own
     initializers, and stay so. Grad-CAM maps that show what was learned change.
 
-    Args:
-        model: functional or sequential. Only a copy is randomized.
-        images: (N, H, W, C), raw pixels.
-        classes: int (N,), explained at every stage.
-        seed: of the fresh weights. (An initializer with a seed of its own repeats its draw.)
-
-    Returns:
-        Maps (N, h, w): of the "trained" network, then after each block (`stage3_block2`) or lone
-        layer with weights (`logits`).
+    Takes a model without another inside, of which a copy is randomized, images (N, H, W, C), raw
+    pixels, and int (N,), the classes explained. Returns maps (N, h, w): of the "trained" network,
+    then after each block (`stage3_block2`) or lone layer with weights (`logits`).
     """
     copy, fresh = reinitialized(model, seed), reinitialized(model, seed)
     copy.set_weights(model.get_weights())
     parts = {}
-    for layer, source in reversed(list(zip(_layers(copy), _layers(fresh)))):
+    for layer, source in zip(reversed(copy.layers), reversed(fresh.layers)):
         if layer.weights:
-            block = re.match(r"(.*block\d+|stem)_", layer.name)
-            parts.setdefault(block[1] if block else layer.name, []).append((layer, source))
+            block = re.match(r".*block\d+|stem", layer.name)
+            parts.setdefault(block[0] if block else layer.name, []).append((layer, source))
     explain = GradCAM(copy)
     maps = {"trained": explain(images, classes)}
     for part, layers in parts.items():
@@ -308,8 +237,7 @@ def reinitialized(model, seed: int):
     """The same network with fresh weights; leaves the caller's random state alone."""
     state = random.getstate()
     # Keras takes the seeds of initializers from here. A text, because a plain number may be the one
-    # that training started from: then "fresh" weights would be this network's own first ones, with
-    # which its last are still correlated.
+    # that training started from: then "fresh" weights would be this network's own first ones.
     random.seed(f"fresh {seed}")
     try:
         return keras.models.clone_model(model)
@@ -317,10 +245,12 @@ def reinitialized(model, seed: int):
         random.setstate(state)
 
 
-def _layers(model):
-    """All layers in order, those of a nested model in its place."""
-    for layer in model.layers:
-        yield from _layers(layer) if hasattr(layer, "layers") else [layer]
+def _require_alike(maps, others):
+    shapes = np.shape(maps), np.shape(others)
+    _require(
+        shapes[0] == shapes[1] and len(shapes[0]) == 3,
+        f"maps {shapes[0]} and {shapes[1]} must be of one shape (N, H, W): see gradcam.upsample.",
+    )
 
 
 def _require(condition, message):
