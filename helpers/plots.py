@@ -1,4 +1,4 @@
-"""Figures of all three notebooks that are drawn more than once or would hide the idea in a cell."""
+"""Figures that the notebooks draw more than once, or that would hide the idea in a cell."""
 
 import base64
 import io
@@ -9,22 +9,18 @@ from IPython.display import display
 from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 from PIL import Image
 
 STYLE = {
     "figure.dpi": 80,
-    "savefig.dpi": 80,
     "figure.facecolor": "white",  # readable on GitHub's dark page too
-    "savefig.facecolor": "white",
-    "font.size": 10,
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
     "image.interpolation": "nearest",
-    "image.cmap": "viridis",
     "text.parse_math": False,  # a "$" in a file name or a label is a "$"
 }
 # Colours that colour-blind readers tell apart (Okabe and Ito 2008), dashes and markers of recipes.
@@ -41,65 +37,43 @@ def use_style() -> None:
 
 
 def show(figure, alt: str, photos: bool = False) -> None:
-    """Show a figure below the cell, and close it.
+    """Show a figure below the cell with a sentence for those who cannot see it, and close it.
 
-    Args:
-        figure: of Matplotlib.
-        alt: one sentence that says what is seen, for those who cannot see it.
-        photos: it holds pictures; as JPEG they take a fifth of the room. Else PNG, twice as fine
-            as the page, so that lines are sharp on dense screens; 256 colours are enough there.
+    JPEG if it holds `photos`, which takes a fifth of the room. Else PNG, twice as fine as the page,
+    so that lines are sharp on dense screens; 256 colours are enough there.
     """
     drawn, file = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=figure.dpi * (1 if photos else 2))
-    image, kind = Image.open(drawn).convert("RGB"), "jpeg" if photos else "png"
+    image, kind = Image.open(drawn).convert("RGB"), "image/jpeg" if photos else "image/png"
     if photos:
         image.save(file, "jpeg", quality=72, subsampling="4:2:2", optimize=True)
     else:
         image.quantize(dither=Image.Dither.NONE).save(file, "png", optimize=True)
-    data = {f"image/{kind}": base64.b64encode(file.getvalue()).decode(), "text/plain": alt}
-    about = {"alt": alt, "width": round(figure.get_figwidth() * figure.dpi)}
-    display(data, metadata={f"image/{kind}": about}, raw=True)
+    data = {kind: base64.b64encode(file.getvalue()).decode(), "text/plain": alt}
+    width = round(figure.get_figwidth() * figure.dpi)
+    display(data, metadata={kind: {"alt": alt, "width": width}}, raw=True)
     plt.close(figure)
 
 
 def pictures(
-    images,
-    titles=None,
-    columns=10,
-    group=1,
-    boxes=(),
-    size=0.8,
-    heading="",
-    bar="",
-    rows=(),
+    images, titles=(), columns=10, group=1, boxes=(), size=0.8, heading="", bar="", rows=(),
     wrong=(),
-):
-    """Draw pictures row by row.
+):  # fmt: skip
+    """Draw pictures row by row, all on one axis, in inches: an axis for each would take seconds.
 
     Args:
         images: RGB pictures, or maps, each from 0 to its own maximum in the colours of `bar`.
-        titles: one per picture, "" for none.
-        columns: pictures per row.
-        group: so many neighbours stand close together.
+        titles, rows: texts above every picture, "" for none, and at the left of every row.
+        columns: pictures per row; neighbours in a `group` of so many stand close together.
         boxes: x, y, w, h in pixels, or None, one per picture; or two such lists to compare,
             {label: boxes}, with a legend where the heading would be.
-        size: longer side of a picture, inches; 0.8 shows every pixel of 32 as two by two of the
-            screen's, and whole multiples of it keep all pixels equally large.
-        heading: of the whole figure.
-        bar: label of a colour bar for heat maps scaled to 0..1; none if empty.
-        rows: label at the left of each row.
+        size: longer side of a picture in inches; multiples of 0.8 suit 32 pixels.
+        heading, bar: texts of the whole figure and of a colour bar for heat maps scaled to 0..1.
         wrong: bool, one per picture: a wrong one gets a red frame and a cross before its title.
-
-    Returns:
-        The figure. Its first axis holds all pictures and is measured in inches: an axis for each
-        would take seconds for a hundred.
     """
-    titles = titles or [""] * len(images)
-    compared = isinstance(boxes, dict)
-    lines = [
-        max(title.count("\n") + bool(title) for title in titles[start : start + columns])
-        for start in range(0, len(images), columns)
-    ] or [0]  # no pictures: a heading alone
+    titles, compared = titles or [""] * len(images), isinstance(boxes, dict)
+    lines = [title.count("\n") + bool(title) for title in titles] or [0]  # [0]: a heading alone
+    lines = [max(lines[start : start + columns]) for start in range(0, len(lines), columns)]
     left, above = 0.1 + 0.08 * max(map(len, rows), default=0), 0.3 if heading or compared else 0.02
     gap = 0.14 if group > 1 else 0.0
     lefts = _whole([left + i * (size + 0.06) + i // group * gap for i in range(columns)])
@@ -109,9 +83,12 @@ def pictures(
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axis.set_axis_off()
 
+    def frame(x, y, w, h, color, lw, style="-"):
+        return axis.add_patch(Rectangle((x, y), w, h, fill=False, ec=color, lw=lw, ls=style))
+
     sets = boxes if compared else {"": boxes}
-    looks = (("tab:orange", "-"), ("cyan", "--")) if compared else (("white", "-"),)
-    drawn = {}
+    looks = (("tab:orange", "-"), ("cyan", "--")) if compared else [("white", "-")]
+    thick, drawn = 0.9 if size < 1 else 1.4, {}
     for i, image in enumerate(images):
         pixel = size / max(np.shape(image)[:2])
         h, w = np.multiply(np.shape(image)[:2], pixel)
@@ -120,15 +97,15 @@ def pictures(
         title = axis.text(x + w / 2, y - 0.04, titles[i], ha="center", va="bottom", fontsize=8)
         if len(wrong) and wrong[i]:
             title.set(text=f"✗ {titles[i]}", color="tab:red")
-            axis.add_patch(Rectangle((x, y), w, h, fill=False, ec="tab:red", lw=2))
-        for (label, each), look in zip(sets.items(), looks):
+            frame(x, y, w, h, "tab:red", 2)
+        for (label, each), (color, style) in zip(sets.items(), looks):
             if len(each) and each[i] is not None:
                 box = np.add(np.multiply(each[i], pixel), (x, y, 0, 0))
-                drawn[label] = _outline(axis, box, *look, 0.9 if size < 1 else 1.4)
+                frame(*box, "black", 2.6 * thick)  # beneath, to show on any picture
+                drawn[label] = frame(*box, color, thick, style)
     for label, top in zip(rows, tops):
         axis.text(left - 0.06, top + size / 2, label, ha="right", va="center", fontsize=9)
-    if heading:
-        axis.text(0.1, 0.08, heading, ha="left", va="top", fontsize=10)
+    axis.text(0.1, 0.08, heading, va="top")
     if compared:
         figure.legend(drawn.values(), drawn, ncols=2, loc="upper left")
     if bar:
@@ -147,39 +124,28 @@ def _whole(inches):
     return np.round(np.multiply(inches, STYLE["figure.dpi"])) / STYLE["figure.dpi"]
 
 
-def _outline(axis, box, color, style, width):
-    """Draw a box (x, y, w, h), black beneath `color` to show on any picture. The upper line."""
-    x, y, w, h = box
-    for edge, lw, line in (("black", 2.6 * width, "-"), (color, width, style)):
-        upper = axis.add_patch(Rectangle((x, y), w, h, fill=False, ec=edge, lw=lw, ls=line))
-    return upper
-
-
 def curves(logs):
     """Accuracy and loss per epoch of one or several runs, each named at the end of its line.
 
-    Args:
-        logs: {name: DataFrame with a row per epoch, as `runs.read_log` gives it}.
-
-    Returns:
-        The figure.
+    Takes {name: DataFrame with a row per epoch, as `runs.read_log` gives it}; returns the figure.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for axis, key, title in zip(axes, ("acc", "loss"), ("Accuracy, share of 1", "Loss, log scale")):
         ends = []
         for name, log in logs.items():
             color, dash, marker = LOOKS.get(name, ("#56b4e9", "-", "P"))
-            axis.plot(log["epoch"], log[key], ls=dash, lw=0.8, alpha=0.5, color=color)
-            every = max(len(log) // 5, 1)
-            axis.plot(log["epoch"], log["val_" + key], ls=dash, lw=1.8, color=color, marker=marker,
+            epochs, every = log["epoch"], max(len(log) // 5, 1)
+            axis.plot(epochs, log[key], ls=dash, lw=0.8, alpha=0.5, color=color)
+            axis.plot(epochs, log["val_" + key], ls=dash, lw=1.8, color=color, marker=marker,
                       ms=5, markevery=(every - 1, every))  # fmt: skip
-            ends.append((log["epoch"].iloc[-1], log["val_" + key].iloc[-1], name, color))
-        axis.set(xlabel="epoch", ylabel=title, yscale="log" if key == "loss" else "linear")
+            ends.append((epochs.iloc[-1], log["val_" + key].iloc[-1], name, color))
+        axis.set(xlabel="epoch", ylabel=title)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         if key == "loss":
+            axis.set_yscale("log")
             axis.yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 3]))
             axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_locator(NullLocator())
+            axis.minorticks_off()
         _name_lines(axis, ends)
     parts = ("validation", 1.8, 1), ("training", 0.8, 0.5)
     lines = [Line2D([], [], color="black", lw=lw, alpha=a, label=label) for label, lw, a in parts]
@@ -188,13 +154,8 @@ def curves(logs):
 
 
 def live_curves():
-    """A place in the output of a cell for `curves`, drawn anew after every epoch of a training.
-
-    Returns:
-        The function that draws: of logs, as `curves`.
-    """
-    text = {"text/plain": "(curves after the first epoch)"}
-    place = display(text, raw=True, display_id=True)
+    """A place below a cell that `curves` fills anew after every epoch: returns draw(logs)."""
+    place = display({"text/plain": "(curves after an epoch)"}, raw=True, display_id=True)
 
     def draw(logs):
         figure = curves(logs)
@@ -225,28 +186,26 @@ BLUE, GREEN, SAND = "#cfe2f3", "#d9ead3", "#fff2cc"
 
 def residual_network():
     """Draw a residual block of ResNet20v2, and the network as a chain of such blocks."""
-    normalised = "normalise\nReLU"
+    normalised = ("normalise\nReLU", GREEN)
     block = [
-        ("x", "16x16x128", "white"), (normalised, "16x16x128", GREEN),
-        ("convolution\n1x1, narrow", "16x16x64", BLUE), (normalised, "16x16x64", GREEN),
-        ("convolution\n3x3, narrow", "16x16x64", BLUE), (normalised, "16x16x64", GREEN),
-        ("convolution\n1x1, wide", "16x16x128", BLUE), ("+", "", "white"),
-        ("x + f(x)", "16x16x128", "white"),
+        ("x", "white"), normalised, ("convolution\n1x1, narrow", BLUE), normalised,
+        ("convolution\n3x3, narrow", BLUE), normalised, ("convolution\n1x1, wide", BLUE),
+        ("+", "white"), ("x + f(x)", "white"),
     ]  # fmt: skip
     network = [
-        ("pixels", "32x32x3", "white"), ("stem\n3x3", "32x32x16", BLUE),
-        ("stage 1\n2 blocks", "32x32x64", SAND), ("stage 2\n2 blocks", "16x16x128", SAND),
-        ("stage 3\n2 blocks", "8x8x256", SAND), ("features", "8x8x256", GREEN),
-        ("mean over\nplaces", "256", "white"), ("logits", "10", BLUE),
-        ("softmax", "10", "white"),
+        ("pixels", "white"), ("stem\n3x3", BLUE), ("stage 1\n2 blocks", SAND),
+        ("stage 2\n2 blocks", SAND), ("stage 3\n2 blocks", SAND), ("features", GREEN),
+        ("mean over\nplaces", "white"), ("logits", BLUE), ("softmax", "white"),
     ]  # fmt: skip
-    figure, axis = plt.subplots(figsize=(10, 4.2))
-    figure.subplots_adjust(0, 0, 1, 1)
-    axis.set(xlim=(-0.55, 8.55), ylim=(-0.8, 4.1))
+    figure = plt.figure(figsize=(10, 4.2))
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(-0.55, 8.55), ylim=(-0.8, 4.1))
     axis.set_axis_off()
     arrow = {"arrowprops": {"arrowstyle": "-|>", "fc": "black"}}
-    for y, chain in ((2.1, block), (0, network)):
-        for x, (text, shape, color) in enumerate(chain):
+    wide, narrow = "16x16x128", "16x16x64"
+    block_shapes = [wide, wide, narrow, narrow, narrow, narrow, wide, "", wide]
+    shapes = "32x32x3 32x32x16 32x32x64 16x16x128 8x8x256 8x8x256 256 10 10".split()
+    for y, chain, sizes in ((2.1, block, block_shapes), (0, network, shapes)):
+        for x, ((text, color), shape) in enumerate(zip(chain, sizes)):
             axis.add_patch(Rectangle((x - 0.4, y - 0.35), 0.8, 0.7, fc=color, ec="black"))
             axis.text(x, y, text, ha="center", va="center", fontsize=8.5)
             axis.text(x, y - 0.45, shape, ha="center", va="top", fontsize=8.5)
@@ -264,37 +223,30 @@ def residual_network():
 
 def windows():
     """Draw along one axis which pixels a place sees after convolutions, one of stride 2."""
-    layers = [  # name, size of the kernel, distance between places in pixels
-        ("pixels", 1, 1), ("3x3 convolution", 3, 1), ("1x1, stride 2", 1, 2),
-        ("3x3 convolution", 3, 2),
+    layers = [  # name, size of the kernel, distance between places in pixels, pixels seen by one
+        ("pixels", 1, 1, "1 pixel"), ("3x3 convolution", 3, 1, "3 pixels"),
+        ("1x1, stride 2", 1, 2, "3 pixels"), ("3x3 convolution", 3, 2, "7 pixels"),
     ]  # fmt: skip
-    figure, axis = plt.subplots(figsize=(9, 2.8))
-    figure.subplots_adjust(0, 0, 1, 1)
-    axis.set(xlim=(-6.5, 22), ylim=(-0.6, 3.7))
+    figure = plt.figure(figsize=(9, 2.8))
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(-6.5, 22), ylim=(-0.6, 3.7))
     axis.set_axis_off()
     seen = {8}
-    for y in range(len(layers) - 1, -1, -1):
-        name, kernel, distance = layers[y]
+    for y, (name, kernel, distance, pixels) in reversed(list(enumerate(layers))):
         for x in range(0, 17, distance):
             color = "#d55e00" if x in seen else "white"
             axis.add_patch(Rectangle((x - 0.35, y - 0.22), 0.7, 0.44, fc=color, ec="black"))
         axis.text(-1, y, name, ha="right", va="center")
-        if y:
-            below = layers[y - 1][2] * np.arange(-(kernel // 2), kernel // 2 + 1)
-            for x in seen:
-                axis.plot([x + below, [x] * kernel], [[y - 0.78] * kernel, [y - 0.22] * kernel],
-                          color="#d55e00", lw=1)  # fmt: skip
-            seen = {int(x + step) for x in seen for step in below}
-    for y, width in enumerate((1, 3, 3, 7)):
-        axis.text(17, y, f"{width} pixel{'s' * (width > 1)} wide", va="center")
+        axis.text(17, y, f"{pixels} wide", va="center")
+        steps = layers[y - 1][2] * np.arange(-(kernel // 2), kernel // 2 + 1)
+        lines = [(x, x + step) for x in seen for step in steps if y]
+        for x, below in lines:
+            axis.plot([below, x], [y - 0.78, y - 0.22], color="#d55e00", lw=1)
+        seen = {below for _, below in lines}
     return figure
 
 
 def confusion_and_accuracy(matrix, class_names, title):
-    """Draw a confusion matrix of counts and, at its right, the accuracy per class.
-
-    Rows are true classes, columns predicted ones. Returns the figure.
-    """
+    """A confusion matrix of counts (rows true, columns predicted); beside it accuracy per class."""
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(9.6, 5.6), width_ratios=(2.4, 1), sharey=True, layout="constrained"
     )
@@ -306,9 +258,8 @@ def confusion_and_accuracy(matrix, class_names, title):
     left.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
     left.set_yticks(range(len(class_names)), class_names)
     left.set(title=title, xlabel="predicted", ylabel="true")
-    hits = 100 * shares.diagonal()
-    bars = right.barh(range(len(matrix)), hits, color=plt.get_cmap("Blues")(0.7))
-    right.bar_label(bars, [f"{share:.1f}" for share in hits], padding=3)
+    bars = right.barh(range(len(matrix)), 100 * shares.diagonal(), color=plt.get_cmap("Blues")(0.7))
+    right.bar_label(bars, fmt="{:.1f}", padding=3)
     right.set(title="Accuracy per class", xlim=(0, 120), xticks=(0, 50, 100), xlabel="percent")
     for axis in (left, right):
         axis.grid(False)
