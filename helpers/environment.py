@@ -16,19 +16,14 @@ def in_colab() -> bool:
 
 
 def upload() -> str:
-    """Ask for a file with Colab's upload button; return its path.
-
-    Raises:
-        RuntimeError: not in Colab, or nothing was chosen.
-    """
+    """Path of a file chosen with Colab's upload button. RuntimeError elsewhere, or if none was."""
     if not in_colab():
         raise RuntimeError("Only Colab has an upload button; give the path of a file instead.")
     from google.colab import files
 
-    chosen = list(files.upload())
-    if not chosen:
-        raise RuntimeError("No file was chosen; run the cell again, or leave the field empty.")
-    return chosen[0]
+    for name in files.upload():
+        return name
+    raise RuntimeError("No file was chosen; run the cell again, or leave the field empty.")
 
 
 def download(path: Path) -> None:
@@ -46,22 +41,13 @@ def gpu_names() -> list[str]:
     import keras
 
     count = sum("gpu" in device.lower() for device in keras.distribution.list_devices())
-    if not count:
-        return []
-    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        found = subprocess.run(query, capture_output=True, text=True, check=True)
-        return found.stdout.splitlines()[:count]  # it also lists those hidden from Keras
-    except (OSError, subprocess.CalledProcessError):
-        return ["GPU"]
+    names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") if count else ""
+    return (names.splitlines() or ["GPU"])[:count]  # it also lists those hidden from Keras
 
 
 @contextmanager
 def quiet():
-    """Drop what native code writes to stderr, such as TensorFlow's start-up messages.
-
-    Exceptions still show: Python's own errors do not take that way.
-    """
+    """Drop what native code writes to stderr, such as TensorFlow's start-up; exceptions show."""
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -73,8 +59,7 @@ def quiet():
 
 
 def describe() -> dict[str, str]:
-    """Versions, device and revision: what a measured number depends on."""
-    import cv2
+    """Versions, device and revision of the course: what a measured number depends on."""
     import keras
     import numpy as np
 
@@ -84,22 +69,19 @@ def describe() -> dict[str, str]:
         "keras": keras.__version__,
         "backend": f"{backend} {import_module(backend).__version__}",
         "numpy": np.__version__,
-        "opencv": cv2.__version__,
         "device": ", ".join(gpu_names()) or f"CPU, {os.cpu_count()} cores",
-        "revision": revision() or "unknown",
+        "revision": git("describe", "--always", "--dirty=+", "--exclude=*") or "unknown",
     }
-
-
-def revision() -> str:
-    """Git revision of the course, with "+" where files differ from it; empty outside a clone."""
-    return git("describe", "--always", "--dirty=+", "--exclude=*")
 
 
 def git(*arguments: str) -> str:
     """What git prints about the course's own clone; empty without one, without git or an answer."""
-    if not (ROOT / ".git").exists():  # the course may lie inside another repository
-        return ""
-    command = ["git", "-C", str(ROOT), *arguments]
+    if (ROOT / ".git").exists():  # else the course may lie inside another repository
+        return _output("git", "-C", str(ROOT), *arguments)
+    return ""
+
+
+def _output(*command):
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
