@@ -29,8 +29,7 @@ def repository(tmp_path):
     for page in badges.PAGES:
         shutil.copyfile(ROOT / page, tmp_path / page)
     for folder in ("helpers", "tools"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=lambda *_: ["__pycache__"])
     commit_all(tmp_path, "trunk")
     return tmp_path
 
@@ -48,49 +47,39 @@ def form(notebook):
 
 
 @pytest.mark.parametrize(
-    "origin",
-    [
-        "https://user:secret@github.com/some-one/course.x/",
-        "git@github.com:some-one/course.x.git",
-        "ssh://git@ssh.github.com:443/some-one/course.x.git",
-    ],
+    "origin", ["https://a:secret@github.com/a-b/c.x/", "ssh://git@ssh.github.com:443/a-b/c.x.git"]
 )
 def test_buttons_and_setup_cells_name_the_origin(repository, origin):
     before = {page: form(repository / page)[1] for page in NOTEBOOKS}
     assert run_badges(repository, origin).returncode == 0
-    folder = badges.PICKER + "some-one/course.x/blob/trunk/"
+    folder = badges.PICKER + "a-b/c.x/blob/trunk/"
     for page in NOTEBOOKS:
         assert links(repository)[page] == [folder + page]
         assert folder + page in links(repository)["README.md"]
-        values, others = form(repository / page)
-        assert values == ["https://github.com/some-one/course.x", "trunk"]
-        assert others == before[page]  # the rest of the file is as it was
+        # The rest of the file is as it was.
+        assert form(repository / page) == (["https://github.com/a-b/c.x", "trunk"], before[page])
     assert run_badges(repository).returncode == 0  # without an origin: the picker
     assert {link for found in links(repository).values() for link in found} == {badges.PICKER}
     assert form(repository / page)[0] == ["", ""]
 
 
-@pytest.mark.parametrize(
-    "origin", ["https://user:secret@gitlab.com/a/b.git", "https://notgithub.com/a/b"]
-)
+@pytest.mark.parametrize("origin", ["https://a:secret@gitlab.com/b.git", "https://notgithub.com/a"])
 def test_other_origins_are_refused_and_nothing_changes(repository, origin):
     done = run_badges(repository, origin)
     assert done.returncode and "git remote set-url origin https://github.com/" in done.stderr
-    assert "secret" not in done.stderr and "Traceback" not in done.stderr
-    assert not git(repository, "status", "--short")
+    assert "secret" not in done.stderr and not git(repository, "status", "--short")
 
 
 def test_on_no_branch_they_lead_to_the_main_one_or_stay_as_they_are(repository):
-    origin = "https://github.com/someone/course"
     git(repository, "switch", "-q", "--detach")
-    done = run_badges(repository, origin)
+    done = run_badges(repository, "https://github.com/someone/course")
     assert done.returncode and "No branch is checked out: name one with git switch" in done.stderr
     assert not git(repository, "status", "--short")
     git(repository, "update-ref", "refs/remotes/origin/main", "HEAD")
     git(repository, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
     subprocess.run([sys.executable, "-m", "tools.badges"], cwd=repository, check=True)
-    for page in NOTEBOOKS:
-        assert links(repository)[page] == [f"{badges.PICKER}someone/course/blob/main/{page}"]
+    page = NOTEBOOKS[0]
+    assert links(repository)[page] == [f"{badges.PICKER}someone/course/blob/main/{page}"]
 
 
 def test_every_committed_button_opens_its_own_file():
@@ -99,5 +88,5 @@ def test_every_committed_button_opens_its_own_file():
         assert lines and (page == "README.md" or len(lines) == 1)
         for line in lines:
             notebook = re.search(r"Assignment4\w", page + line)[0] + ".ipynb"
-            place = rf"({badges.PICKER}[\w.-]+/[\w.-]+/blob/.+/{notebook})?"
-            assert re.fullmatch(place, LINK.search(line)[1].removesuffix(badges.PICKER))
+            target = LINK.search(line)[1].removeprefix(badges.PICKER)
+            assert re.fullmatch(rf"([\w.-]+/[\w.-]+/blob/.+/{notebook})?", target)

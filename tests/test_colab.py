@@ -13,7 +13,6 @@ from test_setup_cell import as_github, commit_all, fill
 from traitlets.config import Config
 
 from helpers import environment, settings
-from helpers.annotation import annotator, via
 from helpers.files import ROOT
 
 # What the course uses of google.colab; every call leaves a line in a file.
@@ -22,8 +21,7 @@ import os, sys, types
 def note(call):
     with open(os.environ["COLAB_CALLS"], "a") as file:
         file.write(call + chr(10))
-def module(**functions):
-    return types.SimpleNamespace(**functions)
+module = types.SimpleNamespace
 def chosen():
     open("my cat.png", "wb").write(b"")
     return note("upload") or {"my cat.png": b""}
@@ -41,14 +39,12 @@ def colab_python(tmp_path, monkeypatch):
     folder = tmp_path / "python"
     (folder / "google/colab").mkdir(parents=True)
     (folder / "google/colab/__init__.py").write_text(GOOGLE_COLAB)
-    calls = tmp_path / "calls.txt"
-    monkeypatch.setenv("COLAB_CALLS", str(calls))
-    calls.touch()
+    monkeypatch.setenv("COLAB_CALLS", str(tmp_path / "calls.txt"))
+    (tmp_path / "calls.txt").touch()
     return folder
 
 
 def calls():
-    """The calls to google.colab so far."""
     return Path(os.environ["COLAB_CALLS"]).read_text().splitlines()
 
 
@@ -60,17 +56,17 @@ def in_colab(colab_python, monkeypatch, tmp_path):
     monkeypatch.setattr(google, "__path__", [str(colab_python / "google")])
     import google.colab
 
-    assert environment.in_colab()
-    (tmp_path / "content").mkdir()
-    monkeypatch.chdir(tmp_path / "content")
+    monkeypatch.chdir(tmp_path)
     yield
     for name in [name for name in sys.modules if name.split(".")[:2] == ["google", "colab"]]:
         del sys.modules[name]
     del google.colab
 
 
-def test_upload_gives_the_path_of_what_was_chosen(in_colab):
-    assert environment.upload() == "my cat.png" and calls() == ["upload"]
+def test_upload_gives_a_path_and_download_hands_a_file_to_the_browser(in_colab, capsys):
+    assert environment.upload() == "my cat.png"
+    environment.download(ROOT / "LICENSE")
+    assert calls() == ["upload", f"download {ROOT / 'LICENSE'}"] and not capsys.readouterr().out
 
 
 def test_upload_without_a_choice_or_without_colab(in_colab, monkeypatch):
@@ -85,47 +81,31 @@ def test_upload_without_a_choice_or_without_colab(in_colab, monkeypatch):
             environment.upload()
 
 
-def test_download_hands_the_file_to_the_browser(in_colab, capsys):
-    environment.download(ROOT / "LICENSE")
-    assert calls() == [f"download {ROOT / 'LICENSE'}"] and not capsys.readouterr().out
-
-
-@pytest.mark.parametrize("folder", ["MyDrive/run", "../drive/MyDrive/run"])
-def test_run_folder_on_drive_is_mounted_in_colab_and_a_path_elsewhere(
-    colab_python, request, monkeypatch, folder
-):
+def test_a_folder_on_drive_is_mounted_in_colab_alone(colab_python, request, monkeypatch):
     monkeypatch.delenv("COURSE_MODE", raising=False)
-    folder = f"/content/drive/{folder}"
-    assert settings.configure("full", "cifar10", folder=folder).folder == Path(folder)
-    assert not calls()
+    on_drive = "/content/drive/MyDrive/run"
+    assert settings.configure("full", "cifar10", folder=on_drive).folder == Path(on_drive)
     request.getfixturevalue("in_colab")
     settings.configure("full", "cifar10", folder="runs/mine")
     assert not calls()
-    assert settings.configure("full", "cifar10", folder=folder).folder == Path(folder)
+    assert settings.configure("full", "cifar10", folder=on_drive).folder == Path(on_drive)
     assert calls() == ["mount /content/drive"]
 
 
-def test_widgets_of_other_packages_are_allowed_before_one_is_shown(in_colab, tmp_path, pictures):
-    schema = via.read_schema(ROOT / "images/annotations/via_attributes.json")
-    annotator.annotate({"cifar10_test_cat_0000.png": pictures[0]}, schema, tmp_path / "via.csv")
-    assert set(calls()) == {"enable_custom_widget_manager"}  # ipywidgets 8 asks too
-
-
-def execute_alone(folder, colab_python, sockets, times):
-    """Execute 4A alone in an empty folder, every code cell `times` times in one kernel."""
-    course, content = folder / "github", folder / "alone"
+def test_lone_notebook_runs_in_colab_every_cell_twice(colab_python, tmp_path, sockets):
+    """4A alone in an empty folder, every code cell twice in one kernel."""
+    course, content = tmp_path / "github", tmp_path / "alone"
     for part in ("helpers", "images/annotations", "saved_models"):
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / part, course / part, ignore=ignore)
+        shutil.copytree(ROOT / part, course / part, ignore=lambda *_: ["__pycache__"])
     commit_all(course)
-    startup = folder / "ipython/profile_default/startup"
+    startup = tmp_path / "ipython/profile_default/startup"
     startup.mkdir(parents=True)
     (startup / "00.py").write_text("import google.colab\n")
-    paths = {"IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(colab_python)}
+    paths = {"IPYTHONDIR": str(tmp_path / "ipython"), "PYTHONPATH": str(colab_python)}
     notebook = nbformat.read(ROOT / "Assignment4A.ipynb", as_version=4)
     next(cell for cell in notebook.cells if cell["id"] == "setup").source = fill()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    notebook.cells = [copy.deepcopy(cell) for cell in cells for _ in range(times)]
+    notebook.cells = [copy.deepcopy(cell) for cell in cells for _ in range(2)]
     for cell in notebook.cells:
         del cell["id"]
     content.mkdir()
@@ -134,17 +114,10 @@ def execute_alone(folder, colab_python, sockets, times):
     resources, config = {"metadata": {"path": str(content)}}, Config({"KernelManager": kernel})
     client = NotebookClient(notebook, timeout=1200, resources=resources, config=config)
     client.execute(env={**os.environ, **paths, **as_github("someone/course", course)})
-    return content, notebook.cells
-
-
-def test_lone_notebook_runs_in_colab_every_cell_twice(colab_python, tmp_path, sockets):
-    content, cells = execute_alone(tmp_path, colab_python, sockets, times=2)
     assert {path.name for path in content.iterdir()} <= {"course", "build"}
     printed = [
-        "".join(output.text for output in cell.outputs if output.output_type == "stream")
-        for cell in cells
+        "".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells
     ]
     assert printed[0].startswith("https://github.com/someone/course HEAD")
-    for first, second in zip(printed[2::2], printed[3::2], strict=True):
-        assert first == second
+    assert printed[2::2] == printed[3::2]
     assert "enable_custom_widget_manager" in calls()

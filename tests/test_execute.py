@@ -1,6 +1,4 @@
-import errno
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -31,26 +29,17 @@ def printed(path):
 
 
 @pytest.mark.parametrize(
-    "banner, shown",
-    [
-        ("SYNTHETIC STAND-IN", "synthetic pictures"),
-        ("pictures: synthetic stand-in", "synthetic pictures"),  # as Assignment4C says it
-        ("CIFAR-10", "CIFAR-10"),
-    ],
+    "banner, shown",  # the first as Assignment4C says it
+    [("pictures: synthetic stand-in", "synthetic pictures"), ("CIFAR-10 itself", "CIFAR-10")],
 )
 def test_it_says_at_the_end_what_was_shown_and_where(run, tmp_path, capsys, banner, shown):
     assert run(f"print('{banner}')") == [tmp_path / "build/page.ipynb"]
     out = capsys.readouterr().out
-    assert out.count(banner) == 1 + (
-        shown == banner
-    )  # as the cell printed it, and in the last line
-    assert out.splitlines()[-1] == f"  page.ipynb   {shown}"
+    assert out.count(banner) == 1 and out.splitlines()[-1] == f"  page.ipynb   {shown}"
     assert printed(tmp_path / "build/page.ipynb") == f"{banner}\n"
 
 
-def test_in_place_the_notebook_is_the_only_file_and_a_progress_bar_stored_as_it_ended(
-    run, tmp_path
-):
+def test_in_place_there_is_no_other_file_and_a_progress_bar_is_as_it_ended(run, tmp_path):
     code = r"""
 for i in range(300):  # as Keras does
     print(f"\b\b\r{i}/299", end="\n" if i == 299 else "", flush=True)
@@ -62,32 +51,13 @@ print("end", list(__import__("pathlib").Path().glob("kernel-ipc*")))  # sockets 
 
 
 @pytest.mark.parametrize(
-    "code, told",
-    [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "Kernel died"),
-        ("1 / 0", r"[\s\S]*ZeroDivisionError"),
-    ],
+    "code, told", [("os.kill(os.getpid(), 9)", "Kernel died"), ("1 / 0", r"[\s\S]*ZeroDivision")]
 )
 def test_a_cell_that_fails_leaves_a_notebook_in_place_as_it_was(run, tmp_path, code, told):
     with pytest.raises(SystemExit, match=f"page.ipynb stopped:\n{told}"):
-        run(code)
+        run(f"import os; {code}")
     assert (tmp_path / "build/page.ipynb").is_file()  # to see what was done until then
     with pytest.raises(SystemExit):
-        run(code, "--in-place")
+        run(f"import os; {code}", "--in-place")
     cell = nbformat.read(tmp_path / "page.ipynb", as_version=4).cells[1]
     assert cell.execution_count is None and not cell.outputs
-
-
-def test_a_full_disk_is_named_and_leaves_what_was_there(run, tmp_path, monkeypatch):
-    run("print('before')")
-    before = (tmp_path / "build/page.ipynb").read_bytes()
-
-    def full(path, *_, **__):
-        path.touch()
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(SystemExit, match=r"(?s)page.ipynb stopped.*build/page.ipynb cannot be wri"):
-        run("print('after')")
-    assert (tmp_path / "build/page.ipynb").read_bytes() == before
-    assert len(list((tmp_path / "build").iterdir())) == 1

@@ -1,11 +1,7 @@
-import math
-
 import keras
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import binom, spearmanr
 
 from helpers.annotation import agreement, via
@@ -21,12 +17,6 @@ MASKS = agreement.masks(via.from_boxes("abcd", BOXES), (32, 32))
 def random_maps(seed, count=3):
     """Whole numbers, so that sums, products and halves are exact."""
     return np.random.default_rng(seed).integers(1, 1000, (count, 8, 8)).astype(float)
-
-
-def random_masks(seed, count=3):
-    masks = np.random.default_rng(seed).random((count, 8, 8)) < 0.4
-    masks[:, 3, 2], masks[:, 0, 0] = True, False
-    return masks
 
 
 def test_a_uniform_map_scores_the_area_and_an_empty_one_zero():
@@ -54,15 +44,15 @@ def test_scores_by_hand():
 def test_the_gaussian_has_a_quarter_of_the_side_as_standard_deviation():
     maps = metrics.gaussian(MASKS.shape)
     assert maps.shape == MASKS.shape and np.array_equal(maps[0], maps[0].T)
-    assert maps[0, 15, 23] == pytest.approx(math.exp(-(0.5**2 + 7.5**2) / (2 * 8**2)))
+    assert maps[0, 15, 23] == pytest.approx(np.exp(-(0.5**2 + 7.5**2) / (2 * 8**2)))
     assert metrics.score(maps, MASKS)["pointing"].tolist() == [0, 1, 0, 1]
 
 
-@given(seed=st.integers(0, 10**6), power=st.integers(-99, 99))
-def test_the_unit_of_a_map_and_turning_it_with_its_box_change_nothing(seed, power):
-    maps, masks = random_maps(seed), random_masks(seed)
+def test_the_unit_of_a_map_and_turning_it_with_its_box_change_nothing():
+    maps = random_maps(0, 99)
+    masks = random_maps(1, 99) < 400
     scores = metrics.score(maps, masks)
-    turned = metrics.score(maps.swapaxes(1, 2)[:, ::-1] * 2.0**power, masks.swapaxes(1, 2)[:, ::-1])
+    turned = metrics.score(maps.swapaxes(1, 2)[:, ::-1] * 2.0**99, masks.swapaxes(1, 2)[:, ::-1])
     assert np.allclose(turned, scores, rtol=1e-12)
     together = scores + metrics.score(maps, ~masks)  # inside and outside make one
     assert np.allclose(together[["pointing", "energy"]], 1, rtol=1e-12)
@@ -86,9 +76,7 @@ def test_mosaics_hold_the_picture_once_among_other_classes():
 
 
 def test_chance_in_a_mosaic_is_one_in_four_wherever_the_box_is():
-    quarter = np.zeros((4, 64, 64), bool)
-    for mask, (row, column) in zip(quarter, np.ndindex(2, 2)):
-        mask[32 * row : 32 * row + 32, 32 * column : 32 * column + 32] = MASKS[3]
+    quarter = np.kron(np.eye(4, dtype=int).reshape(4, 2, 2), MASKS[3:]).astype(bool)
     chance = metrics.mosaic_chance(quarter)
     alone = metrics.score(metrics.gaussian((1, 32, 32)), MASKS[3:])
     assert np.allclose(chance, alone / 4, rtol=1e-12)  # in the other three quarters it scores 0
@@ -97,9 +85,8 @@ def test_chance_in_a_mosaic_is_one_in_four_wherever_the_box_is():
 
 def test_the_interval_of_a_share_is_that_of_the_binomial_distribution():
     low, high = binom.ppf([0.025, 0.975], 100, 0.3) / 100
-    assert metrics.bootstrap(np.arange(100) < 30) == metrics.Interval(0.3, low, high)
-    one, two = (metrics.bootstrap(random_maps(0).ravel()) for _ in range(2))
-    assert one == two  # the same draws every time
+    for _ in range(2):  # the same draws every time
+        assert metrics.bootstrap(np.arange(100) < 30) == metrics.Interval(0.3, low, high)
 
 
 def test_a_table_of_means_and_of_paired_differences():
@@ -112,18 +99,18 @@ def test_a_table_of_means_and_of_paired_differences():
     assert (difference.low, difference.high) == pytest.approx((0.1, 0.1))
 
 
-def brightness(left):
+def brightness(*part):
     """A network whose first class has the brightness of a part of the picture as probability."""
 
     def predict(images):
-        share = left(images).mean(axis=(1, 2, 3)) / 255
+        share = images[:, *part].mean(axis=(1, 2, 3)) / 255
         return np.stack([share, 1 - share], axis=1)
 
     return predict
 
 
 WHITE = np.full((3, 8, 8, 3), 255, np.uint8)
-LEFT = brightness(lambda images: images[:, :, :4])
+LEFT = brightness(slice(8), slice(4))
 CELLS = np.zeros((3, 4, 4))
 CELLS[0, :, :2] = np.arange(1, 9).reshape(4, 2)  # finds the left half
 CELLS[1, :, 2:] = 1  # finds the right half; the third is empty
@@ -131,13 +118,11 @@ CELLS[1, :, 2:] = 1  # finds the right half; the third is empty
 
 def test_curves_of_a_network_that_sees_one_half():
     curves = metrics.faithfulness(LEFT, WHITE, CELLS, np.zeros(3, int), baseline=0)
-    falling, rising = np.linspace(1, 0, 9), np.linspace(0, 1, 9)
-    assert np.allclose(curves["deletion"][0], [*falling, *[0] * 8])
-    assert np.allclose(curves["insertion"][0], [*rising, *[1] * 8])
-    assert np.allclose(curves["deletion"][1], [*[1] * 8, *falling])
-    assert np.allclose(curves["insertion"][1], [*[0] * 8, *rising])
+    falling = np.linspace(1, 0, 9)
+    first, second = np.array([*falling, *[0] * 8]), np.array([*[1] * 8, *falling])
+    assert np.allclose(curves["deletion"][:2], [first, second])
+    assert np.allclose(curves["insertion"][:2], [1 - first, 1 - second])
     assert metrics.auc(curves["deletion"])[:2] == pytest.approx([0.25, 0.75])
-    assert metrics.auc(curves["insertion"])[:2] == pytest.approx([0.75, 0.25])
     assert metrics.auc(np.array([[1.0, 0, 0]])) == pytest.approx([0.25])  # the ends count half
     of_black = metrics.faithfulness(LEFT, WHITE, CELLS, np.ones(3, int), baseline=(0, 0, 0))
     assert np.allclose(of_black["deletion"][0], 1 - curves["deletion"][0])
@@ -147,8 +132,7 @@ def test_equal_cells_come_in_a_fair_order_and_a_gaussian_begins_in_the_middle():
     images, zeros = np.repeat(WHITE[:1], 100, axis=0), np.zeros(100, int)
     curves = metrics.faithfulness(LEFT, images, np.ones((100, 4, 4)), zeros, baseline=0)
     assert np.allclose(curves["deletion"].mean(axis=0), np.linspace(1, 0, 17), atol=0.1)
-    middle = brightness(lambda images: images[:, 2:6, 2:6])
-    order = metrics.gaussian((2, 4, 4))
+    middle, order = brightness(slice(2, 6), slice(2, 6)), metrics.gaussian((2, 4, 4))
     curves = metrics.faithfulness(middle, WHITE[:2], order, zeros[:2], baseline=0)
     assert np.allclose(curves["deletion"], [*np.linspace(1, 0, 5), *[0] * 12])
 

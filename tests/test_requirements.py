@@ -6,10 +6,9 @@ import re
 import subprocess
 import sys
 
-import nbformat
 import pytest
-from IPython.core.inputtransformer2 import TransformerManager
 from packaging.requirements import Requirement
+from test_layout import code_of
 
 from helpers.files import ROOT
 
@@ -29,12 +28,7 @@ def required(path):
 
 
 def imported(path):
-    if path.suffix == ".py":
-        code = path.read_text()
-    else:
-        cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-        code = "\n".join(TransformerManager().transform_cell(cell.source) for cell in cells)
-    for node in ast.walk(ast.parse(code)):
+    for node in ast.walk(ast.parse(path.read_text() if path.suffix == ".py" else code_of(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -62,8 +56,8 @@ def test_colabs_versions_lie_in_the_ranges(path):
 
 @pytest.mark.jax
 def test_training_on_jax_imports_no_tensorflow():
-    modules = "augment data devices optimizers recipes resnet runs trainer".split()
-    names = ", ".join(f"helpers.training.{module}" for module in modules)
+    modules = (ROOT / "helpers/training").glob("[a-z]*.py")
+    names = ", ".join(f"helpers.training.{path.stem}" for path in modules)
     command = [sys.executable, "-c", f"import sys, {names}; print(*sys.modules)"]
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

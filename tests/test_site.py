@@ -33,11 +33,7 @@ def folder(tmp_path_factory):
 def browser():
     with sync_playwright() as driver:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = driver.chromium.launch(executable_path=BROWSER, args=flags)
-        try:
-            yield browser
-        finally:
-            browser.close()
+        yield driver.chromium.launch(executable_path=BROWSER, args=flags)
 
 
 @pytest.fixture
@@ -54,8 +50,7 @@ def show(folder, browser):
             complaints.append(request.url)
 
     def show(name, **options):
-        page = browser.new_page(**options)
-        opened.append(page)
+        opened.append(page := browser.new_page(**options))
         page.on("console", complain)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", note)
@@ -86,69 +81,37 @@ def test_pictures_and_links(show, folder, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_fits_a_telephone_and_a_desk(show, name):
-    page = show(name)
-    for width in (390, 1320, 1400):
+def test_fits_a_telephone_and_a_desk_by_day_and_by_night(show, name):
+    page = show(name, color_scheme="dark")
+    for width in (390, 1320):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+    grounds = "[...document.querySelectorAll('article img')].map("
+    grounds += "image => getComputedStyle(image).backgroundColor)"
+    assert set(page.evaluate(grounds)) == {"rgb(255, 255, 255)"}
 
 
 def test_a_figure_is_scrolled_on_a_telephone_and_opens_in_full_size(show):
+    width = "each => each.scrollWidth"
     page = show("Assignment4B", viewport={"width": 390, "height": 800})
-    figure = max(page.locator(".cell_output a:has(img)").all(), key=lambda a: a.evaluate(WIDTH))
-    assert figure.evaluate(WIDTH) > 600 and figure.bounding_box()["width"] < 390
+    figure = max(page.locator(".cell_output a:has(img)").all(), key=lambda a: a.evaluate(width))
+    assert figure.evaluate(width) > 600 and figure.bounding_box()["width"] < 390
     assert figure.evaluate("each => getComputedStyle(each).overflowX") == "auto"
     image = figure.locator("img")
     assert image.evaluate("each => each.naturalWidth") >= 600
     assert figure.evaluate("each => each.href") == image.evaluate("each => each.src")
 
 
-def luminance(color):
-    """Relative luminance of a CSS rgb(...), as WCAG 2 defines it."""
-    rgb = [int(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
-    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
-
-
-WIDTH = "each => each.scrollWidth"
-INK = """() => [...document.querySelectorAll('article *')].filter(
-    each => each.checkVisibility() && [...each.childNodes].some(
-        node => node.nodeType === Node.TEXT_NODE && node.textContent.trim())
-).map(each => {
-    let ground = each;
-    while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)' && ground.parentElement)
-        ground = ground.parentElement;
-    return [getComputedStyle(each).color, getComputedStyle(ground).backgroundColor]
-})"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_text_stands_out(show, name, scheme):
-    page = show(name, color_scheme=scheme)
-    dark = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor")) < 0.1
-    assert dark == (scheme == "dark")
-    for color, ground in set(map(tuple, page.evaluate(INK))):
-        assert not ground.startswith("rgba"), ground  # else one would have to mix
-        low, high = sorted([luminance(color), luminance(ground)])
-        assert (high + 0.05) / (low + 0.05) >= 4.5, (color, ground)  # WCAG 2, level AA
-    grounds = "[...document.querySelectorAll('article img')].map("
-    grounds += "image => getComputedStyle(image).backgroundColor)"
-    assert set(page.evaluate(grounds)) == {"rgb(255, 255, 255)"}
-
-
 def test_solutions_forms_and_widgets(show):
     page = show("Assignment4A")
     solution = page.locator("details", has=page.get_by_text("Solution", exact=True)).first
-    code = solution.locator("pre")
-    assert not code.is_visible()
+    assert not solution.locator("pre").is_visible()
     solution.locator("summary").focus()
     page.keyboard.press("Enter")
-    assert code.is_visible()
+    assert solution.locator("pre").is_visible()
     form = page.locator("details", has=page.get_by_text("Find the helpers", exact=True))
     assert not form.locator("pre").is_visible()
-    for name in ("Assignment4A", "Assignment4C"):
-        assert show(name).get_by_text("Controls stand here while the notebook is running").count()
+    assert page.get_by_text("Controls stand here while the notebook is running").count()
 
 
 def test_results_license_and_formulas(show):
@@ -159,15 +122,6 @@ def test_results_license_and_formulas(show):
     assert show("Assignment4B").locator("math").count() > 3
 
 
-def test_print(show):
-    page = show("Assignment4B")
-    page.emulate_media(media="print")
-    for part in (".sidebar-drawer", ".toc-drawer", ".mobile-header", ".related-pages"):
-        assert not page.locator(part).is_visible()
-    assert page.locator("h1").first.is_visible()
-    assert page.pdf().startswith(b"%PDF-")
-
-
 @pytest.mark.parametrize("damage", ["no JSON", "no outputs", "broken link"])
 def test_a_bad_notebook_leaves_the_site_as_it_was(tmp_path, monkeypatch, damage):
     notebook = tmp_path / site.NOTEBOOKS[0].name
@@ -176,9 +130,7 @@ def test_a_bad_notebook_leaves_the_site_as_it_was(tmp_path, monkeypatch, damage)
         content.cells[0].source += "\n\n[nowhere](#Nowhere)"
     else:
         next(cell for cell in content.cells if cell.cell_type == "code").execution_count = None
-    nbformat.write(content, notebook)
-    if damage == "no JSON":
-        notebook.write_text("{")
+    notebook.write_text("{" if damage == "no JSON" else nbformat.writes(content))
     monkeypatch.setattr(site, "NOTEBOOKS", [notebook, *site.NOTEBOOKS[1:]])
     built = tmp_path / "built/site"
     built.mkdir(parents=True)
