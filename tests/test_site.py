@@ -142,15 +142,15 @@ def test_a_bad_notebook_leaves_the_site_as_it_was(tmp_path, monkeypatch, damage)
 
 
 def test_the_front_page_leads_to_the_repository_once_its_address_is_known(tmp_path, monkeypatch):
-    assert "[The repository]" not in site.front_page()
-    assert "(saved_models/README.md)" not in site.front_page()  # a page would lack it
-    notebook = tmp_path / site.NOTEBOOKS[0].name
-    text = site.NOTEBOOKS[0].read_text().replace(r"ORY = \"", r"ORY = \"https://github.com/a/b")
-    notebook.write_text(text)
-    monkeypatch.setattr(site, "NOTEBOOKS", [notebook])
+    (tmp_path / "README.md").write_text("# Course\n[Runs](saved_models/README.md), [MIT](LICENSE)")
+    monkeypatch.setattr(site, "ROOT", tmp_path)
+    monkeypatch.setattr(site, "NOTEBOOKS", [notebook := tmp_path / "Assignment4A.ipynb"])
+    notebook.write_text(r'"REPOSITORY = \"\""')
+    assert site.front_page().startswith("# Course\nRuns, [MIT](LICENSE)\n```")
+    notebook.write_text(r'"REPOSITORY = \"https://github.com/a/b\""')
     page = site.front_page()
-    assert "[The repository](https://github.com/a/b)" in page and "(LICENSE)" in page
-    assert "(https://github.com/a/b/blob/HEAD/saved_models/README.md)" in page
+    assert "[The repository](https://github.com/a/b)" in page and "[MIT](LICENSE)" in page
+    assert "[Runs](https://github.com/a/b/blob/HEAD/saved_models/README.md)" in page
 
 
 def test_executed_notebooks_take_the_place_of_the_stored_ones(tmp_path):
