@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -65,8 +66,8 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
         banner = "MODE quick: runs every cell, on the SYNTHETIC STAND-IN for CIFAR-10.\n"
         banner += why or "For real pictures choose MODE 'recorded', or 'full' with a GPU."
         return Settings(mode, source, QUICK, QUICK.epochs, seed, place, banner)
-    usual = f"runs/{planned.name}_{planned.epochs}_seed{seed}"
-    place = Path(folder.strip() or usual).expanduser()
+    usual = Path(f"runs/{planned.name}_{planned.epochs}_seed{seed}")
+    place = own_path("RUN_FOLDER", folder) or usual
     if in_colab() and place.absolute().is_relative_to("/content/drive"):
         from google.colab import drive
 
@@ -75,6 +76,23 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
     if not gpu_names():
         banner += "\nThere is no GPU: an epoch takes one to eight minutes on two cores."
     return Settings(mode, source, planned, epochs, seed, place, banner)
+
+
+def own_path(field: str, text: str) -> Path | None:
+    """The path in a form field, "~" being the home folder; None if the field is empty.
+
+    Raises ValueError for what can be no path here: an address of the web, a name that is too long.
+    """
+    text = str(text).strip()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # "~somebody"
+        path = None
+    too_long = any(len(os.fsencode(part)) > 255 for part in re.split(r"[/\\]", text))
+    if path is None or too_long or re.match("https?:|data:", text):
+        what = f"{field} = {text[:60]!r} names no place on this machine"
+        raise ValueError(f"{what}; give the path of a file or folder.")
+    return path if text else None
 
 
 def data_source(data: str = "auto") -> str:

@@ -121,3 +121,13 @@ def test_the_revision_is_of_the_course_not_of_what_it_lies_in(tmp_path, monkeypa
     assert environment.describe()["revision"] == "unknown"
     commit_all(tmp_path / "course")
     assert len(environment.describe()["revision"]) >= 7
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["~nobody-here/x", f"runs/{256 * 'x'}", "https://example.org/x", f"data:image/png,{99 * 'i'}"],
+)
+def test_a_field_that_names_no_place_says_so(text):
+    with pytest.raises(ValueError, match=r"RUN_FOLDER = .* names no place.*give the path"):
+        settings.configure("full", folder=text)
+    assert settings.own_path("PHOTO", "  ") is None
