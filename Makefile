@@ -20,9 +20,10 @@ help:  ## these lines
 notebooks: $(VENV)/installed  ## execute the notebooks; pages in build/site/
 	$(BIN)/python -m tools.execute $(NOTEBOOKS)
 
-lint: $(VENV)/installed-tests  ## ruff over all code
+lint: $(VENV)/installed-tests  ## ruff over all Python, oxlint over the page's JavaScript
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/oxlint --deny-warnings site/ask
 
 # One file at a time in each of two processes, the longest first; tests/conftest.py sets the rest.
 test: $(VENV)/installed-tests  ## pytest, and nbval over the notebooks

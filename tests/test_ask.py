@@ -5,23 +5,26 @@ import http.server
 import io
 import json
 import re
+import shutil
 import threading
 
+import keras
 import numpy as np
 import pytest
+from PIL import Image
+from playwright import sync_api
 
-pytestmark = pytest.mark.site
-sync_api = pytest.importorskip("playwright.sync_api")
+from helpers.files import RECORDED, ROOT
+from helpers.training import data, runs
+from tools import ask
 
-import keras  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from helpers.files import RECORDED, ROOT  # noqa: E402
-from helpers.training import data, runs  # noqa: E402
-from tools import ask  # noqa: E402
-
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+pytestmark = [
+    pytest.mark.site,
+    pytest.mark.skipif(BROWSER is None, reason=f"found none of {', '.join(BROWSERS)}"),
+]
 MINUS = "\N{MINUS SIGN}"
-CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -45,7 +48,7 @@ def address(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
         yield chromium
         chromium.close()
 

@@ -14,11 +14,13 @@ from pathlib import Path
 import nbformat
 
 from helpers.files import ROOT
+from tools import ask
 
 NOTEBOOKS = sorted(ROOT.glob("Assignment4*.ipynb"))
 FOR_READERS = ("What each notebook teaches", "Results", "Licen")
 HERE = ("LICENSE", "CITATION.cff", ".ipynb")  # what the front page may link to
 SITE = ROOT / "build/site"
+ASK = re.compile(r"\[([^][]+)\]\(site/ask/index\.html\)")  # a page that Sphinx does not make
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STRICT = ("-W", "--keep-going")  # an hour's training is shown, whatever it printed
 NO_WIDGET = "Controls stand here while the notebook is running."
@@ -35,6 +37,7 @@ def front_page() -> str:
         on_github = f"[{match[1]}]({address}/blob/HEAD/{match[2]})"
         return match[0] if match[2].endswith(HERE) else on_github if address else match[1]
 
+    text = ASK.sub(r'<a href="ask/index.html">\1</a>', text)
     text = re.sub(r"(?<!!)\[([^][]+)\]\((?!https:|#)([^)]+)\)", link, text)
     if address:
         text += f"\n[The repository]({address}) holds the notebooks, the code and the networks.\n"
@@ -53,6 +56,7 @@ def prepared(path: Path) -> str:
         raise ValueError(f"{path.name} is no notebook: git checkout {path.name}") from error
     for cell in notebook.cells:
         if cell.cell_type != "code":
+            cell.source = ASK.sub(r'<a href="ask/index.html">\1</a>', cell.source)
             continue
         if cell.source and cell.execution_count is None:
             raise ValueError(f"{path.name} has cells without outputs: make figures executes it.")
@@ -92,6 +96,7 @@ def build(folder: Path = SITE, executed=()) -> None:
         command += ["-c", ROOT / "site", "-d", Path(temporary, "doctrees"), sources, pages]
         if subprocess.run(command).returncode:
             raise ValueError(f"Sphinx complained (above); {folder} is as it was before.")
+        ask.write(pages / "ask")
         if folder.exists():
             folder.rename(Path(temporary, "before"))
         pages.rename(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.test_ask import CHROMIUM, FLAGS
+from tests.test_ask import BROWSER, FLAGS
 from tools import ask
 
 ONE_ANSWER = """async () => {
@@ -38,7 +38,7 @@ def main():
         handler.func.log_message = lambda *_: None
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
         first = []
         for _ in range(5):
             page = browser.new_context().new_page()  # nothing is cached
