@@ -107,7 +107,7 @@ function show() {
   drawPicture($("picture"), pixels, maps[state.view]);
   const most = whereMost(places);
   const where = most ? `Most evidence for ${name}: ${most}.` : `No place speaks for ${name}.`;
-  $("where").textContent = where;
+  $("where").textContent = where + (state.view === "evidence" ? " Orange is for it, blue against." : "");
   $("picture").setAttribute("aria-label", where);
   const changed = state.strokes.length ? ", after painting" : "";
   const sentence = `It says ${about.classes[best]}, ${percent(shares[best])}${changed}.`;
@@ -318,6 +318,7 @@ function listenToTheRest() {
   };
 }
 
+window.onhashchange = () => { readLink(); show(); };
 listenToBrush();
 listenToFiles();
 listenToTheRest();
