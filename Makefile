@@ -52,7 +52,7 @@ site: $(VENV)/installed  ## pages from the stored notebooks, in build/site/
 # Needs CIFAR-10: downloaded by Keras, or an .npz named by CIFAR10_NPZ.
 figures: $(VENV)/installed  ## refresh what is committed: outputs, images, results in the README
 	COURSE_MODE=recorded $(BIN)/python -m tools.execute --in-place $(NOTEBOOKS)
-	cp build/gradcam_results.png images/gradcam_results.png
+	cp build/gradcam_results.png build/gradcam_steps.png images/
 	$(BIN)/python -m tools.record readme
 
 badges: $(VENV)/installed  ## after a move: notebooks and Colab buttons get their new address
