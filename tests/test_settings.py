@@ -129,5 +129,5 @@ def test_the_revision_is_of_the_course_not_of_what_it_lies_in(tmp_path, monkeypa
 )
 def test_a_field_that_names_no_place_says_so(text):
     with pytest.raises(ValueError, match=r"RUN_FOLDER = .* names no place.*give the path"):
-        settings.configure("full", folder=text)
+        settings.own_path("RUN_FOLDER", text)
     assert settings.own_path("PHOTO", "  ") is None

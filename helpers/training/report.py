@@ -1,6 +1,7 @@
 """What the recorded runs come to: tables for Assignment4B and the README, and a paired test."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def table(saved: Path = RECORDED) -> pd.DataFrame:
         "seconds": log["seconds"].sum(),
     }  # fmt: skip
     runs = pd.concat([pd.read_csv(saved / "runs.csv"), pd.DataFrame([assignment])])
-    settings = {name: recipe.as_dict() for name, recipe in RECIPES.items()}
+    settings = {name: asdict(recipe) for name, recipe in RECIPES.items()}
     settings |= {info["recipe"]["name"]: info["recipe"] for info in _infos(saved)}
     settings["assignment"] = {"hold_out": False}
     rows = []
