@@ -389,7 +389,7 @@ CODE = {path.name: path.read_text() for path in (files.ROOT / "helpers").rglob("
 CODE |= {path.name: code_of(path) for path in files.ROOT.glob("*.ipynb")}
 RUNS_CODE_OF_FILES = (
     r"(?m)^\s*(import|from) (pickle|dill|joblib|marshal|shelve)\b"
-    r"|load_model\((?!MODEL\))"  # the reader's own, and Keras refuses code in it
+    r"|load_model\((?!model_file\))"  # the reader's own, and Keras refuses code in it
     r"|unsafe_deserialization|allow_pickle=(?!False)|safe_mode=(?!True)"
 )
 
