@@ -122,6 +122,16 @@ def test_results_license_and_formulas(show):
     assert show("Assignment4B").locator("math").count() > 3
 
 
+def test_the_heads_of_a_table_stand_above_their_columns(show):
+    table = show("Assignment4A").locator("table.dataframe").first
+    heads, cells = (
+        table.locator(f"{part} tr").first.locator("th, td") for part in ("thead", "tbody")
+    )
+    assert heads.count() == cells.count() > 2
+    for head, cell in zip(heads.all()[1:], cells.all()[1:]):
+        assert head.bounding_box()["x"] == cell.bounding_box()["x"]
+
+
 @pytest.mark.parametrize("damage", ["no JSON", "no outputs", "broken link"])
 def test_a_bad_notebook_leaves_the_site_as_it_was(tmp_path, monkeypatch, damage):
     notebook = tmp_path / site.NOTEBOOKS[0].name
