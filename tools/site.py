@@ -17,7 +17,7 @@ from helpers.files import ROOT
 from tools import ask
 
 NOTEBOOKS = sorted(ROOT.glob("Assignment4*.ipynb"))
-FOR_READERS = ("What each notebook teaches", "Results", "Licen")
+FOR_READERS = ("Ask it", "What each notebook teaches", "Results", "Licen")
 HERE = ("LICENSE", "CITATION.cff", ".ipynb")  # what the front page may link to
 SITE = ROOT / "build/site"
 ASK = re.compile(r"\[([^][]+)\]\(site/ask/index\.html\)")  # a page that Sphinx does not make
