@@ -16,10 +16,10 @@ from helpers.annotation import via
 def check(source, schema=None, sizes=None) -> list[via.Finding]:
     """Every problem of a VIA file (its path) or of a list of Picture, each cause once.
 
-    `schema` is what `read_schema` returns; None skips the attributes. `sizes` is {file name:
-    (width, height)} in pixels; None skips names and borders. Raises FileNotFoundError.
+    `schema` as of `read_schema`, or None for no check of attributes; `sizes` {file name: (width,
+    height)} in pixels, or None for none of names and borders. Raises FileNotFoundError.
     """
-    findings, borders, pictures_by_name = [], sizes or {}, {}
+    findings, borders, firsts = [], sizes or {}, {}
     try:
         pictures = via.read_via(source) if isinstance(source, str | PathLike) else list(source)
     except via.AnnotationError as error:
@@ -33,25 +33,24 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
         problems = list(_picture_problems(p, schema, borders.get(p.filename)))
         if sizes is not None and p.filename not in sizes:
             problems.append((p.row, "no picture of this name", "correct it, or add the picture"))
-        if (first := pictures_by_name.setdefault(p.filename, p)) is not p:
+        if (first := firsts.setdefault(p.filename, p)) is not p:
             problems.append((p.row, "picture listed twice", f"merge it with row {first.row}"))
         findings += [via.Finding(p.filename, *problem) for problem in problems]
     return via.one_per_cause(findings)
 
 
 def _picture_problems(p, schema, size):
-    """Yield (row, problem, fix) and sometimes the cause."""
+    """Yield (row, problem, fix)."""
     if re.search('[",\r\n]', p.filename):
         yield p.row, "comma, quote or line break in the name breaks VIA's CSV", "rename the file"
     for problem in _value_problems(p.file_attributes, schema, "file"):
         yield p.row, *problem
-    regions_by_shape = {}
+    firsts = {}
     for r in p.regions:
         if problem := via.shape_problem(r.shape, size):
             yield r.row, *problem
-        if (first := regions_by_shape.setdefault(str(r.shape), r)) is not r:
-            problem = f"same region as in row {first.row}"
-            yield r.row, problem, "delete one of them", "same region"
+        if (first := firsts.setdefault(str(r.shape), r)) is not r:
+            yield r.row, f"same region as in row {first.row}", "delete one of them"
         for problem in _value_problems(r.attributes, schema, "region"):
             yield r.row, *problem
 
@@ -84,43 +83,41 @@ def enlargement(pictures, sizes) -> int:
 
     It is 1 unless most boxes reach beyond the `sizes` of their pictures.
     """
-    reaches = [1]  # the farthest edge of each box, in widths or heights of its picture
-    for p in pictures:
-        for r in p.regions:
-            if p.filename in sizes and not via.shape_problem(r.shape):
-                corner, sides = np.reshape(via.bounding_box(r.shape), (2, 2))
-                reaches.append(((corner + sides - 1) / sizes[p.filename]).max())
+    shapes = [
+        (r.shape, sizes[p.filename]) for p in pictures if p.filename in sizes for r in p.regions
+    ]
+    boxes = [(*via.bounding_box(s), *size) for s, size in shapes if not via.shape_problem(s)]
+    # the farthest edge of each box, in widths or heights of its picture
+    reaches = [
+        1,
+        *(max((x + w - 1) / width, (y + h - 1) / height) for x, y, w, h, width, height in boxes),
+    ]
     # a pixel of grace, for VIA draws over the border; (height, width) by mistake explains 16 / 9
     large = statistics.median_high(reaches) > 1 and max(reaches) > 1.8
     return math.ceil(max(reaches)) if large else 1
 
 
 def tidy(pictures, sizes=None, pixels=1) -> tuple[list[via.Picture], list[via.Finding]]:
-    """The pictures without the small blemishes of other people's files, and what was changed.
+    """The pictures without white space around attribute values, and what was changed.
 
-    White space around attribute values goes, and a rect that reaches up to `pixels` over the border
-    is cut there (VIA writes x = -0.06 after a drag one screen pixel too long). `sizes` is
-    {file name: (width, height)} in pixels; None cuts nothing.
+    A rect that reaches up to `pixels` over the border is cut there: VIA writes x = -0.06 after a
+    drag one screen pixel too long. `sizes` {file name: (width, height)} in pixels; None: no cut.
     """
     result, changes = [], []
     for p in pictures:
         regions, size = [], (sizes or {}).get(p.filename)
         for r in p.regions:
-            values = {k: v.strip() if isinstance(v, str) else v for k, v in r.attributes.items()}
-            for name in values:
-                if values[name] != r.attributes[name]:
-                    problem = f"{name} {short(r.attributes[name])} had white space at its ends"
-                    changes.append(via.Finding(p.filename, r.row, problem, "done"))
-            shape, far = r.shape, 0
-            if size and shape.get("name") == "rect" and not via.shape_problem(shape):
-                far = via.overhang(shape, size)
-            if 0 < far <= pixels:
+            old, shape = r.attributes, r.shape
+            values = {k: v.strip() if isinstance(v, str) else v for k, v in old.items()}
+            blanks = [f"{k} {short(old[k])} had white space at its ends" for k in old]
+            told = [(text, "done") for k, text in zip(old, blanks) if values[k] != old[k]]
+            is_rect = size and shape.get("name") == "rect" and not via.shape_problem(shape)
+            if is_rect and 0 < (far := via.overhang(shape, size)) <= pixels:
                 x, y, w, h = via.bounding_box(shape)
-                x, y, u, v = np.clip([x, y, x + w, y + h], 0, (*size, *size)).tolist()
-                cut = zip(via.SHAPES["rect"], np.round([x, y, u - x, v - y], 3).tolist())
-                shape = {**shape, **dict(cut)}
-                problem = f"rect reached {far:.2g} pixels over the border"
-                changes.append(via.Finding(p.filename, r.row, problem, "done, cut there", "cut"))
+                x, y, u, v = np.clip([x, y, x + w, y + h], 0, (*size, *size))
+                shape = {**shape, **via.rect(np.round([x, y, u - x, v - y], 3).tolist())}
+                told.append((f"rect reached {far:.2g} pixels over the border", "done, cut there"))
             regions.append(replace(r, shape=shape, attributes=values))
+            changes += [via.Finding(p.filename, r.row, *change) for change in told]
         result.append(replace(p, regions=regions))
     return result, via.one_per_cause(changes)

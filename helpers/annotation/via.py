@@ -1,14 +1,13 @@
-"""VIA annotation records: read, write, and the boxes in them.
+"""Read and write the records of the VGG Image Annotator, VIA 2, byte for byte as its page does.
 
-A `Picture` holds any number of `Region`s, as in the VGG Image Annotator, VIA 2 (Dutta and Zisserman
-2019, https://www.robots.ox.ac.uk/~vgg/software/via/). What its page reads is read here, what it
-writes is written byte for byte. A box is (x, y, width, height) in pixels from the top left edge of
-the picture: x=5, width=6 covers the columns 5..10. Damaged annotations raise AnnotationError, a
-missing file FileNotFoundError, one that cannot be written OSError, such as IsADirectoryError.
+Dutta and Zisserman 2019, https://www.robots.ox.ac.uk/~vgg/software/via/. A box is (x, y, width,
+height) in pixels from the top left edge of the picture: x=5, width=6 covers the columns 5..10.
+Damaged annotations raise AnnotationError, a missing file FileNotFoundError, others OSError.
 """
 
 import csv
 import io
+import itertools
 import math
 import re
 from contextlib import contextmanager
@@ -68,8 +67,7 @@ class Finding(NamedTuple):
     row: int | None
     problem: str
     fix: str
-    cause: str | None = None  # what it has in common with others; None: the problem itself
-    more: int = 0  # other places with the same cause
+    more: int = 0  # other places with the same problem, but for its numbers
 
     def __str__(self):
         place = f"{self.file}, row {self.row}" if self.row else self.file
@@ -80,17 +78,17 @@ class Finding(NamedTuple):
 def one_per_cause(findings) -> list[Finding]:
     """The first finding of every cause, with the number of the others."""
     causes = {}
-    for finding in findings:
-        causes.setdefault(finding.cause or finding.problem, []).append(finding)
-    return [s[0]._replace(more=sum(f.more + 1 for f in s) - 1) for s in causes.values()]
+    for f in findings:  # positions do not tell causes apart; names and labels, in quotes, do
+        cause = re.sub(r"('[^']*')|-?\b\d[\d.]*", r"\1", f.problem + f.fix)
+        causes.setdefault(cause, []).append(f)
+    return [same[0]._replace(more=sum(f.more + 1 for f in same) - 1) for same in causes.values()]
 
 
 class AnnotationError(ValueError):
     """Every cause in `findings`, the first in the message, what could be read in `pictures`."""
 
     def __init__(self, *findings, pictures=()):
-        self.findings = one_per_cause(findings)
-        self.pictures = list(pictures)
+        self.findings, self.pictures = one_per_cause(findings), list(pictures)
         first, *others = self.findings
         super().__init__(f"{first} ({len(others)} more in .findings)" if others else str(first))
 
@@ -109,15 +107,11 @@ def reading(path, kind):
 
 
 def read_via(path) -> list[Picture]:
-    """Read what VIA 1 and 2 export: CSV, annotation JSON, project JSON, told apart by content.
-
-    A spreadsheet may have saved the CSV. An attribute left open, `undefined` there, is missing.
-    """
+    """Read what VIA 1 and 2 export, CSV or JSON; a spreadsheet may have saved the CSV."""
     with reading(path, "VIA file"):
         text = read_text(path)
-        if text.lstrip()[0] in "{[":
-            return _from_json(text)
-        return _from_csv(Path(path).name, text)
+        is_json = text.lstrip()[0] in "{["
+        return _from_json(text) if is_json else _from_csv(Path(path).name, text)
 
 
 def _from_csv(name, text):
@@ -131,8 +125,7 @@ def _from_csv(name, text):
             filename, size, about, shape, attributes = _csv_row(line, delimiter)
         except DAMAGED as error:
             fix = "write the Python dict by json.dumps" if "{'" in line else "export again as JSON"
-            cause = re.sub(r"\d+", "", f"{error}{fix}")  # wherever in the row
-            findings.append(Finding(name, row, f"damaged row, {error}", fix, cause))
+            findings.append(Finding(name, row, f"damaged row, {error}", fix))
             continue
         picture = pictures.setdefault((filename, size), Picture(filename, size=size, row=row))
         picture.file_attributes.update(about)
@@ -167,8 +160,8 @@ def _csv_row(line, delimiter=","):
     # VIA does not quote file names, so one with commas fills several cells
     *name, size, about, _, _, shape, attributes = cells
     size = int(size) if re.fullmatch("-?[0-9]{1,15}", size) else size
-    dicts = zip((COLUMNS[2], *COLUMNS[5:]), (about, shape, attributes))
-    return delimiter.join(name), size, *(_parse_cell(*pair) for pair in dicts)
+    dicts = map(_parse_cell, (COLUMNS[2], *COLUMNS[5:]), (about, shape, attributes))
+    return delimiter.join(name), size, *dicts
 
 
 def _parse_cell(column, text):
@@ -191,17 +184,15 @@ def _from_json(text):
         try:
             about = member(entry, "file_attributes", dict, {})
             size = member(entry, "size", int | str, -1)
-            picture = Picture(member(entry, "filename", str), [], size, about, row)
             regions = member(entry, "regions", list | dict, [])
             if isinstance(regions, dict):  # VIA 1 numbers them: "0", "1"
                 regions = [regions[k] for k in sorted(regions, key=_number)]  # as JavaScript does
-            for i, r in enumerate(regions, row):
-                shape = member(r, "shape_attributes", dict)
-                values = member(r, "region_attributes", dict, {})
-                picture.regions.append(Region(shape, values, i))
+            shapes = [member(r, "shape_attributes", dict) for r in regions]
+            values = [member(r, "region_attributes", dict, {}) for r in regions]
+            regions = list(map(Region, shapes, values, itertools.count(row)))
+            pictures.append(Picture(member(entry, "filename", str), regions, size, about, row))
         except ValueError as error:
             raise ValueError(f"entry {short(key)} is no picture of VIA: {error}") from error
-        pictures.append(picture)
         row += max(len(regions), 1)
     return pictures
 
@@ -211,17 +202,16 @@ def _number(key):
 
 
 def read_schema(path) -> dict:
-    """Read VIA's attributes file, or the attributes of a VIA project.
+    """The attributes of VIA's attributes file or project.
 
-    Returns {"region": {name: {"type": ..., "options": {id: text}, ...}, ...}, "file": {...}}.
+    {"region": {name: {"type": ..., "options": {id: text}, ...}, ...}, "file": {...}}
     """
     with reading(path, "file of VIA attributes"):
         schema = parse_json(read_text(path))
         schema = schema.get("_via_attributes", schema)
-        for part in ("region", "file"):
-            for spec in member(schema, part, dict).values():
-                if member(spec, "type", str) != "text":
-                    member(spec, "options", dict)
+        for spec in [s for part in ("region", "file") for s in member(schema, part, dict).values()]:
+            if member(spec, "type", str) != "text":
+                member(spec, "options", dict)
     return schema
 
 
@@ -234,25 +224,20 @@ def write_via_csv(pictures, path) -> None:
     lines = [HEADER]
     for p in pictures:
         start = f"{p.filename},{p.size},{cell(p.file_attributes)},{len(p.regions)}"
-        empty = f'{start},0,"{{}}","{{}}"'
+        for i, r in enumerate(p.regions or [Region({})]):
+            lines.append(f"{start},{i},{cell(r.shape)},{cell(r.attributes)}")
         broken = re.search("[\r\n\ud800-\udfff]", p.filename)
-        if broken or ('"' in p.filename and _csv_row(empty)[0] != p.filename):
+        if broken or ('"' in p.filename and _csv_row(lines[-1])[0] != p.filename):
             raise ValueError(f"VIA's CSV cannot hold the file name {p.filename!r}: rename the file")
-        lines += [
-            f"{start},{i},{cell(r.shape)},{cell(r.attributes)}" for i, r in enumerate(p.regions)
-        ] or [empty]
     write_text(path, "\n".join(lines))
 
 
 def write_via_project(pictures, path, schema) -> None:
-    """Write a new VIA project, which unlike a CSV keeps the types of attributes.
-
-    `schema` is what `read_schema` returns. Raises ValueError for NaN or a picture listed twice.
-    """
-    keys = "shape_attributes", "region_attributes"
+    """Write a VIA project; `schema` as of `read_schema`; ValueError for NaN or a picture twice."""
     metadata = {}
     for p in pictures:
-        regions = [dict(zip(keys, (r.shape, r.attributes))) for r in p.regions]
+        pairs = [(r.shape, r.attributes) for r in p.regions]
+        regions = [{"shape_attributes": s, "region_attributes": values} for s, values in pairs]
         entry = {"filename": p.filename, "size": p.size, "regions": regions}
         metadata[f"{p.filename}{p.size}"] = {**entry, "file_attributes": p.file_attributes}
     if len(metadata) < len(pictures):
@@ -270,7 +255,7 @@ def write_via_project(pictures, path, schema) -> None:
 def bounding_box(shape) -> tuple:
     """The upright box (x, y, width, height) around a VIA shape; ValueError for a broken one."""
     if problem := shape_problem(shape):
-        raise ValueError(": ".join(problem[:2]))
+        raise ValueError(": ".join(problem))
     kind = shape["name"]
     if kind == "rect":
         return tuple(shape[k] for k in SHAPES["rect"])
@@ -286,22 +271,25 @@ def bounding_box(shape) -> tuple:
 
 def boxes(pictures) -> np.ndarray:
     """All boxes in order, float64 (n, 4), in pixels; AnnotationError for broken shapes."""
-    regions = [(p.filename, r) for p in pictures for r in p.regions]
-    problems = [(name, r.row, shape_problem(r.shape)) for name, r in regions]
+    regions = [(p.filename, r.row, r.shape) for p in pictures for r in p.regions]
+    problems = [(name, row, shape_problem(shape)) for name, row, shape in regions]
     if findings := [Finding(name, row, *problem) for name, row, problem in problems if problem]:
         raise AnnotationError(*findings)
-    return np.array([bounding_box(r.shape) for _, r in regions], float).reshape(-1, 4)
+    return np.array([bounding_box(shape) for *_, shape in regions], float).reshape(-1, 4)
+
+
+def rect(box) -> dict:
+    """The VIA shape of a box; ValueError for other than four numbers."""
+    return {"name": "rect"} | dict(zip(SHAPES["rect"], box, strict=True))
 
 
 def from_boxes(names, boxes, attributes=()) -> list[Picture]:
     """Pictures of one rect each, of file names, boxes (n, 4) in pixels, and dicts of attributes."""
     if len(names) != len(boxes) or any(np.shape(box) != (4,) for box in boxes):
         raise ValueError("Give one box (x, y, width, height) per name.")
-    rects = (dict(zip(SHAPES["rect"], np.asarray(box).tolist())) for box in boxes)
-    return [
-        Picture(name, [Region({"name": "rect", **rect}, values)])
-        for name, rect, values in zip(names, rects, attributes or [{} for _ in names], strict=True)
-    ]
+    rects = (rect(np.asarray(box).tolist()) for box in boxes)
+    regions = map(Region, rects, attributes or [{} for _ in names])
+    return [Picture(name, [region]) for name, region in zip(names, regions, strict=True)]
 
 
 def rescale(pictures, factor) -> list[Picture]:
@@ -327,23 +315,23 @@ def _is_number(value):
 
 
 def shape_problem(shape, size=None):
-    """(problem, fix, cause) of a shape in a picture of `size` (width, height), or None."""
+    """(problem, fix) of a shape in a picture of `size` (width, height), or None."""
     again, kind = "draw the region again", shape.get("name")
     if not isinstance(kind, str) or kind not in SHAPES:
-        return f"shape {short(kind)} is unknown", again, None
+        return f"shape {short(kind)} is unknown", again
     for key in [*SHAPES[kind], *({"theta"} & shape.keys())]:
         value = shape.get(key)
         values = value if "poly" in kind else [value]
         if not isinstance(values, list | tuple) or not values or not all(map(_is_number, values)):
-            return f"{key} is {short(value)}, not finite numbers", again, None
+            return f"{key} is {short(value)}, not finite numbers", again
         if key in ("width", "height", "r", "rx", "ry") and value < 0:
-            return f"{key} is negative ({value})", again, f"{key} is negative"
+            return f"{key} is negative ({value})", again
     if "poly" in kind and len(shape["all_points_x"]) != len(shape["all_points_y"]):
-        return "all_points_x and all_points_y differ in length", again, None
+        return "all_points_x and all_points_y differ in length", again
     if size and overhang(shape, size) > TOLERANCE:
         x, y, w, h = bounding_box(shape)
         where = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g} reaches outside the picture"
-        return f"{where} ({size[0]} x {size[1]})", "move its border into the picture", "outside"
+        return f"{where} ({size[0]} x {size[1]})", "move its border into the picture"
     return None
 
 
