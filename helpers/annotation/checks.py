@@ -109,8 +109,8 @@ def tidy(pictures, sizes=None, pixels=1) -> tuple[list[via.Picture], list[via.Fi
         for r in p.regions:
             old, shape = r.attributes, r.shape
             values = {k: v.strip() if isinstance(v, str) else v for k, v in old.items()}
-            blanks = [f"{k} {short(old[k])} had white space at its ends" for k in old]
-            told = [(text, "done") for k, text in zip(old, blanks) if values[k] != old[k]]
+            blank = [k for k in old if values[k] != old[k]]
+            told = [(f"{k} {short(old[k])} had white space at its ends", "done") for k in blank]
             is_rect = size and shape.get("name") == "rect" and not via.shape_problem(shape)
             if is_rect and 0 < (far := via.overhang(shape, size)) <= pixels:
                 x, y, w, h = via.bounding_box(shape)

@@ -1,12 +1,10 @@
-"""Annotations as COCO, YOLO and Pascal VOC, written and read back, for Assignment4A.
+"""Annotations as COCO, YOLO and Pascal VOC, written and read back.
 
-A writer takes pictures whose regions have their class in the attribute "label", and `sizes`,
-{file name: (width, height)} in pixels. It raises AnnotationError with every finding before it
-writes, and OSError where it cannot. A reader returns pictures with rects; it raises AnnotationError
-for damaged content, FileNotFoundError for a missing file.
+The class of a region is its attribute "label"; `sizes` is {file name: (width, height)} in pixels.
+A writer raises AnnotationError with every finding before it writes, and OSError where it cannot. A
+reader raises AnnotationError for damaged content, FileNotFoundError for a missing file.
 """
 
-import math
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path, PurePosixPath
@@ -20,6 +18,7 @@ from helpers.files import member, parse_json, read_text, to_json, write_text
 
 # what a line of text cannot hold: control characters, line ends, half a surrogate pair
 CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff"
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 HAIR = 1e-3  # of a picture: what other programs' rounding reaches over its border
 # a part of a path that Windows refuses, or that leads elsewhere (".." ends with a dot)
 NOT_A_NAME = re.compile(
@@ -30,15 +29,15 @@ NOT_A_NAME = re.compile(
 def write_coco(pictures, path, sizes, categories) -> None:
     """Write COCO detection JSON (Lin et al. 2014, arXiv 1405.0312; cocodataset.org/#format-data).
 
-    `categories` are the labels in order. Boxes are 0-based x, y, width, height; ids begin at 1, for
-    pycocotools scores an annotation 0 as a miss. Other attributes go under "attributes".
+    `categories` are the labels in order. Boxes are x, y, width, height, counted from 0; ids begin
+    at 1, for pycocotools scores an annotation 0 as a miss.
     """
     require_exportable(pictures, sizes, categories)
     ids = {name: i for i, name in enumerate(categories, 1)}
     images, annotations = [], []
     for image_id, p in enumerate(pictures, 1):
-        width, height = sizes[p.filename]
-        images.append({"id": image_id, "file_name": p.filename, "width": width, "height": height})
+        size = dict(zip(("width", "height"), sizes[p.filename]))
+        images.append({"id": image_id, "file_name": p.filename, **size})
         for r in p.regions:
             x, y, w, h = box = via.bounding_box(r.shape)
             annotations.append({
@@ -86,11 +85,10 @@ def _label_file(filename, suffix):
 
 
 def write_yolo(pictures, folder, sizes, categories) -> None:
-    """Write YOLO labels: labels/NAME.txt per picture, and above them classes.txt and data.yaml.
+    """Write labels/NAME.txt per picture, classes.txt, and for trainers data.yaml.
 
-    A line is class index, centre x, centre y, width, height as shares of the picture, six decimals
-    (https://docs.ultralytics.com/datasets/detect). data.yaml is for trainers, which look for a
-    picture in images/ under its `flat_name`.
+    A line is class index, centre x, centre y, width, height as shares of the picture
+    (https://docs.ultralytics.com/datasets/detect); pictures belong in images/ as `flat_name`.
     """
     require_exportable(pictures, sizes, categories, ".txt")
     indices = {name: i for i, name in enumerate(categories)}
@@ -141,8 +139,7 @@ def write_voc(pictures, folder, sizes) -> None:
     """Write Pascal VOC: one NAME.xml per picture in `folder` (Everingham et al. 2010).
 
     Pixels are whole, count from 1, and the last one is included: xmin = x + 1, xmax = x + width; a
-    box goes to the nearest edges of pixels and covers at least one. `truncated` and `occluded` are
-    1 where the attribute of that name is "yes".
+    box goes to the nearest edges of pixels and covers at least one.
     """
     require_exportable(pictures, sizes, suffix=".xml")
     files = {}
@@ -153,21 +150,18 @@ def write_voc(pictures, folder, sizes) -> None:
         _add(ET.SubElement(root, "size"), width=width, height=height, depth=3)
         _add(root, segmented=0)
         for r in p.regions:
-            x, y, w, h = via.bounding_box(r.shape)
+            corner, sides = np.reshape(via.bounding_box(r.shape), (2, 2))
+            # halves go up; counted from 1 to the last
+            first = np.minimum(np.floor(corner + 0.5), np.subtract(sizes[p.filename], 1)) + 1
+            last = np.maximum(np.floor(corner + sides + 0.5), first)
             flags = {k: int(r.attributes.get(k) == "yes") for k in ("truncated", "occluded")}
             thing = ET.SubElement(root, "object")
             _add(thing, name=r.attributes["label"], pose="Unspecified", **flags, difficult=0)
-            (left, right), (top, bottom) = _pixels(x, w, width), _pixels(y, h, height)
-            _add(ET.SubElement(thing, "bndbox"), xmin=left, ymin=top, xmax=right, ymax=bottom)
+            edges = map(int, (*first, *last))
+            _add(ET.SubElement(thing, "bndbox"), **dict(zip(SIDES, edges)))
         ET.indent(root)
         files[_label_file(p.filename, ".xml")] = ET.tostring(root, encoding="unicode") + "\n"
     _write_folder(folder, files)
-
-
-def _pixels(start, length, limit):
-    """The first and the last pixel of a stretch, counted from 1."""
-    first = min(math.floor(start + 0.5), limit - 1)
-    return first + 1, max(math.floor(start + length + 0.5), first + 1)
 
 
 def _add(element, **children):
@@ -184,8 +178,8 @@ def read_voc(folder) -> list[via.Picture]:
         with via.reading(path, "Pascal VOC file"):
             root, regions = ET.fromstring(read_text(path)), []
             for thing in root.iter("object"):
-                sides = (f"bndbox/{side}" for side in ("xmin", "ymin", "xmax", "ymax"))
-                left, top, right, bottom = (float(_need(thing, side)) for side in sides)
+                edges = (float(_need(thing, f"bndbox/{side}")) for side in SIDES)
+                left, top, right, bottom = edges
                 box = left - 1, top - 1, right - left + 1, bottom - top + 1
                 regions.append(_rect(box, {"label": _need(thing, "name")}))
             pictures.append(via.Picture(_need(root, "filename"), regions))
@@ -199,47 +193,41 @@ def _need(element, tag):
 
 
 def _rect(box, attributes):
-    shape = {"name": "rect"} | dict(zip(via.SHAPES["rect"], box, strict=True))
+    shape = via.rect(box)
     via.bounding_box(shape)  # raises for NaN and negative sizes
     return via.Region(shape, attributes)
 
 
 def require_exportable(pictures, sizes, categories=None, suffix=None) -> None:
-    """Raise AnnotationError with all that keeps pictures from an export.
-
-    `suffix` is that of the label files, if there is one per picture.
-    """
-    problems = (via.Finding(*problem) for problem in _problems(pictures, categories, suffix))
-    if findings := check(pictures, sizes=sizes) or list(problems):
+    """Raise AnnotationError for what no export can hold; `suffix` of label files per picture."""
+    findings = check(pictures, sizes=sizes)
+    if findings := findings or [via.Finding(*p) for p in _problems(pictures, categories, suffix)]:
         raise via.AnnotationError(*findings)
 
 
 def _problems(pictures, categories, suffix):
-    """Yield (file, row, problem, fix) for what no export can hold."""
     for name in categories or ():
         if categories.count(name) > 1 or not _is_line(name):
             problem = f"{short(name)} comes twice, or is no line of text"
             yield "categories", None, problem, "leave it out, or rename it"
     owners = {}
     for p in pictures:
-        parts = PurePosixPath(p.filename).parts
+        place, parts = (p.filename, p.row), PurePosixPath(p.filename).parts
         if not parts or any(map(NOT_A_NAME.search, parts)):
             fix = 'rename it without < > : " | ? * \\ and "..", or device names (CON)'
-            yield p.filename, p.row, "no file name that every system can hold", fix
-        owner = owners.setdefault(_label_file(p.filename, suffix).casefold(), p)
-        if suffix and owner is not p:
-            problem = f"it would share one label file with {owner.filename!r}"
-            yield p.filename, p.row, problem, "rename one of them"
+            yield *place, "no file name that every system can hold", fix
+        owner = owners.setdefault(_label_file(p.filename, suffix).casefold(), p).filename
+        if suffix and owner != p.filename:
+            yield *place, f"it would share one label file with {owner!r}", "rename one of them"
         for r in p.regions:
-            label = r.attributes.get("label")
+            place, label = (p.filename, r.row), r.attributes.get("label")
             if not _is_line(label):
                 fix = "choose a label; checks.tidy strips white space"
-                yield p.filename, r.row, f"label is {short(label)}, no line of text", fix
+                yield *place, f"label is {short(label)}, no line of text", fix
             elif categories is not None and label not in categories:
-                problem = f"label {label!r} is none of the categories"
-                yield p.filename, r.row, problem, "choose one, or add it"
+                yield *place, f"label {label!r} is none of the categories", "choose one, or add it"
             if min(via.bounding_box(r.shape)[2:]) <= 0:
-                yield p.filename, r.row, f"{r.shape['name']} without area", "leave it out"
+                yield *place, f"{r.shape['name']} without area", "leave it out"
 
 
 def _is_line(text):
