@@ -18,8 +18,7 @@ RECORDED = ROOT / "saved_models"
 def replacing(path: Path):
     """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
 
-    An error, a full disk or an interrupt leaves the old file as it was. What a killed process
-    leaves half written, the next write replaces. A link stays one, and the file keeps its mode.
+    An error, a full disk or an interrupt leaves the old file. A link and a mode stay.
     """
     path = Path(path).resolve()
     temporary = path.with_name(f".partial_{path.name}")  # for the suffix counts
@@ -56,9 +55,8 @@ def read_text(path) -> str:
 
 def write_text(path, text: str) -> None:
     """Write UTF-8 with LF, all or nothing; missing folders are made. Raises OSError."""
-    path = Path(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
 
@@ -67,8 +65,7 @@ def parse_json(text) -> dict:
     """The JSON object in a text; ValueError for others, or a key twice, of which one is lost."""
 
     def unique(pairs):
-        members = dict(pairs)
-        if len(members) < len(pairs):
+        if len(members := dict(pairs)) < len(pairs):
             repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise ValueError(f"the key {repeated[:99]!r} comes twice")
         return members
@@ -98,8 +95,7 @@ def to_json(value) -> str:
 def _plain(value):
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = value.item() if isinstance(value, np.generic) else value
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -11,10 +11,7 @@ from helpers.annotation.via import Picture, boxes, ticks
 
 
 def masks(pictures, size) -> np.ndarray:
-    """One mask per picture, true for pixels whose centre lies in a box: bool (n, height, width).
-
-    `size` is (width, height) in pixels. Raises ValueError for a broken shape.
-    """
+    """Pixels whose centre lies in a box: bool (n, height, width); `size` is (width, height)."""
     xs, ys = np.arange(size[0]) + 0.5, np.arange(size[1])[:, None] + 0.5
     result = np.zeros((len(pictures), size[1], size[0]), bool)
     for mask, picture in zip(result, pictures):
@@ -26,8 +23,7 @@ def masks(pictures, size) -> np.ndarray:
 def iou(boxes_a, boxes_b) -> np.ndarray:
     """Intersection over union of every pair: boxes (n, 4) and (m, 4) give float64 (n, m).
 
-    Boxes are x, y, width, height in one unit; two boxes without area have IoU 0. Raises ValueError
-    for another shape, NaN, infinity or a negative width or height.
+    Boxes are x, y, width, height in one unit. ValueError for other shapes, NaN or negative sides.
     """
     a, b = (np.asarray(v, float) for v in (boxes_a, boxes_b))
     for v in (a, b):
@@ -65,8 +61,7 @@ def compare(a, b, gate=0.5) -> Agreement:
     """Compare two annotators, lists of Picture, by file name.
 
     Boxes of a picture are matched one to one for the largest sum of IoU (Hungarian method, Kuhn
-    1955), pairs below `gate` never: a point has no area, and so no partner. A checkbox counts as
-    the set of its ticks, a missing value as unticked. Raises AnnotationError for broken shapes.
+    1955), pairs below `gate` never. AnnotationError for broken shapes.
     """
     sides = {}  # file name -> (regions of a, regions of b)
     for side, pictures in enumerate((a, b)):
@@ -94,8 +89,7 @@ def compare(a, b, gate=0.5) -> Agreement:
 def cohen_kappa(a, b) -> float:
     """Cohen's kappa of two equally long lists of labels (Cohen 1960, 10.1177/001316446002000104).
 
-    NaN where it is undefined: for empty lists, or one constant label on both sides. Raises
-    ValueError for lists that are not equally long.
+    NaN where it is undefined: for empty lists, or one constant label on both sides.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} labels: the lists must be equally long.")

@@ -34,10 +34,7 @@ class ExampleSet:
 
 
 def example_set(dataset) -> ExampleSet:
-    """The first ten test pictures of every class; the annotations of synthetic ones are made up.
-
-    Raises ValueError where the pictures are not those that were annotated.
-    """
+    """The first ten test pictures of every class; ValueError if they are not the annotated ones."""
     starts = np.searchsorted(dataset.y_test, range(len(dataset.class_names)))
     chosen = [i for start in starts for i in range(start, start + 10)]
     images = {dataset.test_name(i): dataset.x_test[i] for i in chosen}
@@ -56,12 +53,10 @@ def example_set(dataset) -> ExampleSet:
 
 def require_annotated(images, source) -> None:
     """Raise ValueError unless the images of an `ExampleSet` are those that were annotated."""
-    known, wrong = pd.read_csv(FOLDER / "mean_colors.csv", index_col="filename"), []
-    for name, image in images.items():
-        quarters = image.reshape(2, 16, 2, 16, 3).mean(axis=(1, 3)).ravel()
-        if name not in known.index or np.abs(quarters - known.loc[name]).max() > TOLERANCE:
-            wrong.append(name)
-    if wrong:
+    known = pd.read_csv(FOLDER / "mean_colors.csv", index_col="filename")
+    colors = np.reshape(list(images.values()), (-1, 2, 16, 2, 16, 3)).mean(axis=(2, 4))
+    off = np.abs(colors.reshape(-1, 12) - known.reindex(images)).max(axis=1, skipna=False)
+    if wrong := list(off.index[~(off <= TOLERANCE)]):  # NaN for an unknown name
         raise ValueError(
             f"{len(wrong)} of {len(images)} pictures of {source} are not those that were annotated "
             f"({wrong[0]} is the first): set DATA = 'cifar10', or 'synthetic'."
@@ -75,8 +70,10 @@ def _made_up(dataset, names, specs):
 
     def answers(name):
         drawn = {k: rng.choice(list(spec["options"])).item() for k, spec in specs.items()}
-        ticks = {drawn["image_quality"]: True}
-        return {**drawn, "image_quality": ticks, "label": name.split("_")[2]}
+        return drawn | {
+            "image_quality": {drawn["image_quality"]: True},
+            "label": name.split("_")[2],
+        }
 
     first, other = ([answers(name) for name in names] for _ in range(2))
     second = [{k: (b if rng.random() < 0.2 else a)[k] for k in a} for a, b in zip(first, other)]
@@ -98,20 +95,19 @@ class OpenedSet:
 
 
 def open_set(path, dataset) -> OpenedSet:
-    """A VIA file, made ready for every later cell; an empty path gives the completed set.
+    """A VIA file, mended without a guess; an empty path gives the completed set.
 
-    What can be mended without a guess is mended and told; pictures of another origin become blank
-    pages. Raises FileNotFoundError, and AnnotationError for what only the annotator can mend.
+    Pictures of another origin become blank pages. FileNotFoundError, AnnotationError.
     """
     course = example_set(dataset)
     if not path:
         return OpenedSet(course.completed, course.images, SIZE)
-    size, notes, pictures = SIZE, [], via.read_via(path)
+    size, notes, found = SIZE, [], via.read_via(path)
     places = {dataset.test_name(i): i for i in range(len(dataset.y_test))}
-    plain = [replace(p, filename=re.split(r"[/\\]", p.filename)[-1]) for p in pictures]
+    plain = [replace(p, filename=re.split(r"[/\\]", p.filename)[-1]) for p in found]
     known = [picture for picture in plain if picture.filename in places]
-    pictures = known or pictures
-    if others := len(plain) - len(pictures):
+    pictures = known or found
+    if others := len(found) - len(pictures):
         notes.append(f"left out: {others} pictures that are not of {dataset.source}")
     before = len(via.boxes(pictures))  # raises for broken shapes
     for p in pictures:
@@ -131,9 +127,7 @@ def open_set(path, dataset) -> OpenedSet:
         pictures, size = via.rescale(pictures, 1 / scale), (math.ceil(reach / scale),) * 2
         images = dict.fromkeys((p.filename for p in pictures), np.full((*size, 3), 225, np.uint8))
         pages = f"1/{scale} of their size on blank pages of {size[0]} x {size[1]}"
-        notes.append(
-            f"no picture is of {dataset.source}: boxes at {pages}; exports need true sizes"
-        )
+        notes += [f"no picture is of {dataset.source}: boxes at {pages}; exports need true sizes"]
     pictures, changes = tidy(pictures, dict.fromkeys(images, size))
     notes += [f"mended: {change}" for change in changes]
     notes += [f"left as it is: {finding}" for finding in check(pictures, course.schema)]
@@ -146,7 +140,6 @@ def open_set(path, dataset) -> OpenedSet:
 
 def from_enlarged(pictures, scale) -> list[Picture]:
     """Boxes of copies `scale` times larger in pixels of 32 x 32 pictures; ValueError if not."""
-    via.boxes(pictures)  # raises for broken shapes
     if enlargement(pictures, {p.filename: SIZE for p in pictures}) == 1:
         raise ValueError("The boxes lie within 32 x 32 pixels. Name the file in ANNOTATIONS.")
     return via.rescale(pictures, 1 / scale)
