@@ -1,7 +1,4 @@
-"""Draw boxes and choose attributes in the notebook; every Submit saves into one VIA CSV.
-
-ipywidgets beside the canvas of https://github.com/gereleth/jupyter-bbox-widget.
-"""
+"""ipywidgets beside the canvas of https://github.com/gereleth/jupyter-bbox-widget."""
 
 import base64
 import os
@@ -35,15 +32,11 @@ def annotate(pictures, schema, path):
     """A widget to draw boxes, picture by picture, and choose attributes; Submit saves a picture.
 
     `pictures` is {file name: uint8 (H, W, 3)}, RGB; `schema` as of `via.read_schema`; `path` a VIA
-    CSV in their pixels. If it exists, work goes on at the first picture without a box, and what is
-    not touched stays, but for what `checks.tidy` mends. Two windows may share it.
+    CSV in their pixels, new or to go on with. Two windows may share it.
 
     Raises ValueError for unsuitable pictures, or a file that is no CSV or does not fit; OSError.
     """
-    fits = isinstance(pictures, dict) and all(
-        p.dtype == np.uint8 and p.shape[2:] == (3,) and p.size for p in pictures.values()
-    )
-    if not pictures or not fits:
+    if not pictures or any(p.dtype != np.uint8 or p.shape[2:] != (3,) for p in pictures.values()):
         raise ValueError("pictures must be a dict {file name: uint8 (H, W, 3)}, RGB, not empty.")
     path = Path(path).resolve()
     if not os.access(path.parent, os.W_OK):
@@ -167,12 +160,11 @@ class Annotator(widgets.HBox):
         x, y, size = box["x"] - self.frame, box["y"] - self.frame, self.sizes[self.name]
         edges = np.round([x, y, x + box["width"], y + box["height"]]).astype(int)
         x, y, right, bottom = np.clip(edges, 0, [*size, *size]).tolist()
-        shape = {"name": "rect", "x": x, "y": y, "width": right - x, "height": bottom - y}
-        return replace(region, shape=shape)
+        return replace(region, shape=via.rect([x, y, right - x, bottom - y]))
 
     def _boxes(self):
         self._keep()
-        return [region for region in self.regions if _is_box(region)]
+        return list(filter(_is_box, self.regions))
 
     def _leave(self, step):
         lost = f"The changes to {self.name} were not saved." if self._boxes() != self.shown else ""

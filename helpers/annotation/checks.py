@@ -21,7 +21,7 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
     """
     findings, borders, firsts = [], sizes or {}, {}
     try:
-        pictures = via.read_via(source) if isinstance(source, str | PathLike) else list(source)
+        pictures = via.read_via(source) if isinstance(source, str | PathLike) else source
     except via.AnnotationError as error:
         pictures, findings = error.pictures, error.findings
     if (factor := enlargement(pictures, borders)) > 1:
@@ -58,40 +58,29 @@ def _picture_problems(p, schema, size):
 def _value_problems(values, schema, part):
     """Yield (problem, fix) for attribute values against a part of a schema."""
     specs = schema[part] if schema else {}
-    for name in values if schema else ():
-        if name not in specs:
-            yield f"attribute {short(name)} is not in the schema", "remove or rename it"
+    for name in [name for name in values if schema and name not in specs]:
+        yield f"attribute {short(name)} is not in the schema", "remove or rename it"
     for name, spec in specs.items():
-        value, options = values.get(name), spec.get("options", {})
+        value, options, kind = values.get(name), spec.get("options", {}), spec["type"]
         listed = f"choose from {', '.join(options)}"
-        if spec["type"] == "text":
-            continue
-        if value is None or value == "":
+        if kind != "text" and value in (None, ""):
             yield f"{name} is missing", listed
-        elif spec["type"] == "checkbox" and not isinstance(value, dict):
+        elif kind == "checkbox" and not isinstance(value, dict):
             yield f"{name} is {short(value)}, not a checkbox", 'write {"option": true}, or {}'
-        else:
-            for option in via.ticks(value) if spec["type"] == "checkbox" else [value]:
-                if not isinstance(option, str) or option not in options:
-                    near = difflib.get_close_matches(str(option)[:99].strip().lower(), options, 1)
-                    fix = f"write {near[0]!r}" if near else listed
-                    yield f"{name} {short(option)} is no option", fix
+        elif kind != "text":
+            chosen = via.ticks(value) if kind == "checkbox" else [value]
+            for option in [o for o in chosen if not isinstance(o, str) or o not in options]:
+                near = difflib.get_close_matches(str(option)[:99].strip().lower(), options, 1)
+                fix = f"write {near[0]!r}" if near else listed
+                yield f"{name} {short(option)} is no option", fix
 
 
 def enlargement(pictures, sizes) -> int:
-    """The smallest whole factor by which annotated copies of pictures would hold all boxes.
-
-    It is 1 unless most boxes reach beyond the `sizes` of their pictures.
-    """
-    shapes = [
-        (r.shape, sizes[p.filename]) for p in pictures if p.filename in sizes for r in p.regions
-    ]
-    boxes = [(*via.bounding_box(s), *size) for s, size in shapes if not via.shape_problem(s)]
-    # the farthest edge of each box, in widths or heights of its picture
-    reaches = [
-        1,
-        *(max((x + w - 1) / width, (y + h - 1) / height) for x, y, w, h, width, height in boxes),
-    ]
+    """The smallest whole factor that brings all boxes into `sizes`; 1 unless most reach beyond."""
+    shapes = [(r.shape, sizes.get(p.filename)) for p in pictures for r in p.regions]
+    shapes = [(shape, size) for shape, size in shapes if size and not via.shape_problem(shape)]
+    ends = [(np.add(*np.reshape(via.bounding_box(s), (2, 2))) - 1) / size for s, size in shapes]
+    reaches = [1, *map(max, ends)]  # in widths or heights of the picture
     # a pixel of grace, for VIA draws over the border; (height, width) by mistake explains 16 / 9
     large = statistics.median_high(reaches) > 1 and max(reaches) > 1.8
     return math.ceil(max(reaches)) if large else 1

@@ -55,7 +55,7 @@ def require_annotated(images, source) -> None:
     """Raise ValueError unless the images of an `ExampleSet` are those that were annotated."""
     known = pd.read_csv(FOLDER / "mean_colors.csv", index_col="filename")
     colors = np.reshape(list(images.values()), (-1, 2, 16, 2, 16, 3)).mean(axis=(2, 4))
-    off = np.abs(colors.reshape(-1, 12) - known.reindex(images)).max(axis=1, skipna=False)
+    off = np.abs(colors.reshape(-1, 12) - known.reindex(list(images))).max(axis=1, skipna=False)
     if wrong := list(off.index[~(off <= TOLERANCE)]):  # NaN for an unknown name
         raise ValueError(
             f"{len(wrong)} of {len(images)} pictures of {source} are not those that were annotated "
@@ -140,6 +140,7 @@ def open_set(path, dataset) -> OpenedSet:
 
 def from_enlarged(pictures, scale) -> list[Picture]:
     """Boxes of copies `scale` times larger in pixels of 32 x 32 pictures; ValueError if not."""
+    via.boxes(pictures)  # raises for broken shapes
     if enlargement(pictures, {p.filename: SIZE for p in pictures}) == 1:
         raise ValueError("The boxes lie within 32 x 32 pixels. Name the file in ANNOTATIONS.")
     return via.rescale(pictures, 1 / scale)

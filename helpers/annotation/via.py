@@ -116,7 +116,10 @@ def read_via(path) -> list[Picture]:
 
 def _from_csv(name, text):
     lines = (line.rstrip("\n") for line in io.StringIO(text))
-    delimiter = _delimiter(next(lines))
+    header = next(lines).removeprefix("#")  # of VIA 1
+    delimiter = next((d for d in ",;\t" if _cells(header, d) == COLUMNS), None)
+    if delimiter is None:
+        raise ValueError(f"unknown or missing columns: line 1 must be {HEADER}")
     pictures, findings = {}, []
     for row, line in enumerate(lines, 2):
         if not line.strip(f"{delimiter} "):
@@ -134,14 +137,6 @@ def _from_csv(name, text):
     if findings:
         raise AnnotationError(*findings, pictures=pictures.values())
     return list(pictures.values())
-
-
-def _delimiter(line):
-    """What separates the columns in line 1, which VIA 1 begins with a #."""
-    for delimiter in ",;\t":
-        if _cells(line.removeprefix("#"), delimiter) == COLUMNS:
-            return delimiter
-    raise ValueError(f"unknown or missing columns: line 1 must be {HEADER}")
 
 
 def _cells(line, delimiter):
@@ -185,8 +180,9 @@ def _from_json(text):
             about = member(entry, "file_attributes", dict, {})
             size = member(entry, "size", int | str, -1)
             regions = member(entry, "regions", list | dict, [])
-            if isinstance(regions, dict):  # VIA 1 numbers them: "0", "1"
-                regions = [regions[k] for k in sorted(regions, key=_number)]  # as JavaScript does
+            if isinstance(regions, dict):  # of VIA 1; JavaScript puts numbers first, by value
+                keys = sorted(filter(re.compile("0|[1-9][0-9]{0,9}").fullmatch, regions), key=int)
+                regions = list({**dict.fromkeys(keys), **regions}.values())
             shapes = [member(r, "shape_attributes", dict) for r in regions]
             values = [member(r, "region_attributes", dict, {}) for r in regions]
             regions = list(map(Region, shapes, values, itertools.count(row)))
@@ -195,10 +191,6 @@ def _from_json(text):
             raise ValueError(f"entry {short(key)} is no picture of VIA: {error}") from error
         row += max(len(regions), 1)
     return pictures
-
-
-def _number(key):
-    return int(key) if re.fullmatch("0|[1-9][0-9]{0,9}", key) else math.inf
 
 
 def read_schema(path) -> dict:
