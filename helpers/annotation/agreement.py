@@ -28,9 +28,7 @@ def iou(boxes_a, boxes_b) -> np.ndarray:
     a, b = (np.asarray(v, float) for v in (boxes_a, boxes_b))
     for v in (a, b):
         if v.size and (v.shape[1:] != (4,) or not np.isfinite(v).all() or v[:, 2:].min() < 0):
-            raise ValueError(
-                f"boxes {v.shape} must be (n, 4), without NaN, infinity or negative width, height."
-            )
+            raise ValueError(f"boxes {v.shape} must be (n, 4), finite, without negative sides.")
     a, b = a.reshape(-1, 1, 4), b.reshape(1, -1, 4)  # (n, 1, 4) with (1, m, 4) gives every pair
     low = np.maximum(a[..., :2], b[..., :2])  # left and top edges of what both share: (n, m, 2)
     high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])

@@ -30,29 +30,22 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
         findings.append(via.Finding(pictures[0].filename, None, problem, fix))
         borders = {}
     for p in pictures:
-        problems = list(_picture_problems(p, schema, borders.get(p.filename)))
+        found = [(p.row, *each) for each in _value_problems(p.file_attributes, schema, "file")]
+        if re.search('[",\r\n]', p.filename):
+            problem = "comma, quote or line break in the name breaks VIA's CSV"
+            found.append((p.row, problem, "rename the file"))
+        for r in p.regions:
+            if problem := via.shape_problem(r.shape, borders.get(p.filename)):
+                found.append((r.row, *problem))
+            if (first := firsts.setdefault((id(p), str(r.shape)), r)) is not r:
+                found.append((r.row, f"same region as in row {first.row}", "delete one of them"))
+            found += [(r.row, *each) for each in _value_problems(r.attributes, schema, "region")]
         if sizes is not None and p.filename not in sizes:
-            problems.append((p.row, "no picture of this name", "correct it, or add the picture"))
+            found.append((p.row, "no picture of this name", "correct it, or add the picture"))
         if (first := firsts.setdefault(p.filename, p)) is not p:
-            problems.append((p.row, "picture listed twice", f"merge it with row {first.row}"))
-        findings += [via.Finding(p.filename, *problem) for problem in problems]
+            found.append((p.row, "picture listed twice", f"merge it with row {first.row}"))
+        findings += [via.Finding(p.filename, *problem) for problem in found]
     return via.one_per_cause(findings)
-
-
-def _picture_problems(p, schema, size):
-    """Yield (row, problem, fix)."""
-    if re.search('[",\r\n]', p.filename):
-        yield p.row, "comma, quote or line break in the name breaks VIA's CSV", "rename the file"
-    for problem in _value_problems(p.file_attributes, schema, "file"):
-        yield p.row, *problem
-    firsts = {}
-    for r in p.regions:
-        if problem := via.shape_problem(r.shape, size):
-            yield r.row, *problem
-        if (first := firsts.setdefault(str(r.shape), r)) is not r:
-            yield r.row, f"same region as in row {first.row}", "delete one of them"
-        for problem in _value_problems(r.attributes, schema, "region"):
-            yield r.row, *problem
 
 
 def _value_problems(values, schema, part):

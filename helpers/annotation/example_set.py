@@ -70,10 +70,8 @@ def _made_up(dataset, names, specs):
 
     def answers(name):
         drawn = {k: rng.choice(list(spec["options"])).item() for k, spec in specs.items()}
-        return drawn | {
-            "image_quality": {drawn["image_quality"]: True},
-            "label": name.split("_")[2],
-        }
+        ticks = {drawn["image_quality"]: True}
+        return {**drawn, "image_quality": ticks, "label": name.split("_")[2]}
 
     first, other = ([answers(name) for name in names] for _ in range(2))
     second = [{k: (b if rng.random() < 0.2 else a)[k] for k in a} for a, b in zip(first, other)]
@@ -132,8 +130,7 @@ def open_set(path, dataset) -> OpenedSet:
     notes += [f"mended: {change}" for change in changes]
     notes += [f"left as it is: {finding}" for finding in check(pictures, course.schema)]
     for attributes in (region.attributes for p in pictures for region in p.regions):
-        label = category(attributes.get("label"))
-        attributes["label"] = " ".join(label.split()) or "unlabelled"  # one line
+        attributes["label"] = " ".join(category(attributes.get("label")).split()) or "unlabelled"
     require_exportable(pictures, dict.fromkeys(images, size), suffix=".txt")
     return OpenedSet(pictures, images, size, tuple(notes))
 

@@ -108,10 +108,7 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
 
 
 def read_yolo(folder, sizes) -> list[via.Picture]:
-    """Read the pictures that `sizes` names, in its order, from a folder as `write_yolo` writes it.
-
-    An empty file says that there is nothing in the picture; a missing one, that nobody has looked.
-    """
+    """Read the pictures that `sizes` names; a missing label file does not stand for no boxes."""
     folder, pictures = Path(folder), []
     with via.reading(folder / "classes.txt", "list of classes"):
         names = read_text(folder / "classes.txt").splitlines()
@@ -178,8 +175,7 @@ def read_voc(folder) -> list[via.Picture]:
         with via.reading(path, "Pascal VOC file"):
             root, regions = ET.fromstring(read_text(path)), []
             for thing in root.iter("object"):
-                edges = (float(_need(thing, f"bndbox/{side}")) for side in SIDES)
-                left, top, right, bottom = edges
+                left, top, right, bottom = (float(_need(thing, f"bndbox/{s}")) for s in SIDES)
                 box = left - 1, top - 1, right - left + 1, bottom - top + 1
                 regions.append(_rect(box, {"label": _need(thing, "name")}))
             pictures.append(via.Picture(_need(root, "filename"), regions))

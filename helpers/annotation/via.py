@@ -2,7 +2,7 @@
 
 Dutta and Zisserman 2019, https://www.robots.ox.ac.uk/~vgg/software/via/. A box is (x, y, width,
 height) in pixels from the top left edge of the picture: x=5, width=6 covers the columns 5..10.
-Damaged annotations raise AnnotationError, a missing file FileNotFoundError, others OSError.
+Raises AnnotationError for damage, FileNotFoundError, OSError such as IsADirectoryError.
 """
 
 import csv
@@ -21,11 +21,9 @@ import numpy as np
 
 from helpers.files import member, parse_json, read_text, to_json, write_text
 
-HEADER = (
-    "filename,file_size,file_attributes,region_count,region_id,"
-    "region_shape_attributes,region_attributes"
-)
-COLUMNS = HEADER.split(",")
+COLUMNS = ["filename", "file_size", "file_attributes", "region_count", "region_id"]
+COLUMNS += ["region_shape_attributes", "region_attributes"]
+HEADER = ",".join(COLUMNS)
 SHAPES = {
     "rect": ("x", "y", "width", "height"),
     "circle": ("cx", "cy", "r"),
@@ -194,10 +192,7 @@ def _from_json(text):
 
 
 def read_schema(path) -> dict:
-    """The attributes of VIA's attributes file or project.
-
-    {"region": {name: {"type": ..., "options": {id: text}, ...}, ...}, "file": {...}}
-    """
+    """{"region": {name: {"type": ..., "options": {id: text}}}, "file": ...}, also of a project."""
     with reading(path, "file of VIA attributes"):
         schema = parse_json(read_text(path))
         schema = schema.get("_via_attributes", schema)
@@ -228,8 +223,8 @@ def write_via_project(pictures, path, schema) -> None:
     """Write a VIA project; `schema` as of `read_schema`; ValueError for NaN or a picture twice."""
     metadata = {}
     for p in pictures:
-        pairs = [(r.shape, r.attributes) for r in p.regions]
-        regions = [{"shape_attributes": s, "region_attributes": values} for s, values in pairs]
+        keys = "shape_attributes", "region_attributes"
+        regions = [dict(zip(keys, (r.shape, r.attributes))) for r in p.regions]
         entry = {"filename": p.filename, "size": p.size, "regions": regions}
         metadata[f"{p.filename}{p.size}"] = {**entry, "file_attributes": p.file_attributes}
     if len(metadata) < len(pictures):
