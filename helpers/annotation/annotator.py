@@ -32,9 +32,7 @@ def annotate(pictures, schema, path):
     """A widget to draw boxes, picture by picture, and choose attributes; Submit saves a picture.
 
     `pictures` is {file name: uint8 (H, W, 3)}, RGB; `schema` as of `via.read_schema`; `path` a VIA
-    CSV in their pixels, new or to go on with. Two windows may share it.
-
-    Raises ValueError for unsuitable pictures, or a file that is no CSV or does not fit; OSError.
+    CSV in their pixels, new or to go on with. ValueError for what does not fit; OSError.
     """
     if not pictures or any(p.dtype != np.uint8 or p.shape[2:] != (3,) for p in pictures.values()):
         raise ValueError("pictures must be a dict {file name: uint8 (H, W, 3)}, RGB, not empty.")

@@ -204,15 +204,12 @@ def read_schema(path) -> dict:
 
 def write_via_csv(pictures, path) -> None:
     """Write a CSV as VIA does; ValueError for NaN, or a file name that would be read as another."""
-
-    def cell(value):
-        return '"' + to_json(value).replace('"', '""') + '"'
-
     lines = [HEADER]
     for p in pictures:
-        start = f"{p.filename},{p.size},{cell(p.file_attributes)},{len(p.regions)}"
         for i, r in enumerate(p.regions or [Region({})]):
-            lines.append(f"{start},{i},{cell(r.shape)},{cell(r.attributes)}")
+            texts = map(to_json, (p.file_attributes, r.shape, r.attributes))
+            about, *both = ('"' + text.replace('"', '""') + '"' for text in texts)
+            lines.append(",".join([p.filename, f"{p.size},{about},{len(p.regions)},{i}", *both]))
         broken = re.search("[\r\n\ud800-\udfff]", p.filename)
         if broken or ('"' in p.filename and _csv_row(lines[-1])[0] != p.filename):
             raise ValueError(f"VIA's CSV cannot hold the file name {p.filename!r}: rename the file")
