@@ -16,10 +16,7 @@ RECORDED = ROOT / "saved_models"
 
 @contextmanager
 def replacing(path: Path):
-    """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
-
-    An error, a full disk or an interrupt leaves the old file. A link and a mode stay.
-    """
+    """Yield a temporary name; rename it to `path`, with its mode, only if the block succeeds."""
     path = Path(path).resolve()
     temporary = path.with_name(f".partial_{path.name}")  # for the suffix counts
     try:

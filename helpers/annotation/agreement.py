@@ -56,10 +56,9 @@ class Agreement:
 
 
 def compare(a, b, gate=0.5) -> Agreement:
-    """Compare two annotators, lists of Picture, by file name.
+    """Compare two annotators, lists of Picture; AnnotationError for broken shapes.
 
-    Boxes of a picture are matched one to one for the largest sum of IoU (Hungarian method, Kuhn
-    1955), pairs below `gate` never. AnnotationError for broken shapes.
+    Boxes of IoU `gate` or more are matched one to one for its largest sum (Hungarian, Kuhn 1955).
     """
     sides = {}  # file name -> (regions of a, regions of b)
     for side, pictures in enumerate((a, b)):
@@ -85,10 +84,7 @@ def compare(a, b, gate=0.5) -> Agreement:
 
 
 def cohen_kappa(a, b) -> float:
-    """Cohen's kappa of two equally long lists of labels (Cohen 1960, 10.1177/001316446002000104).
-
-    NaN where it is undefined: for empty lists, or one constant label on both sides.
-    """
+    """Kappa of equally long lists of labels (Cohen 1960, 10.1177/001316446002000104), or NaN."""
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} labels: the lists must be equally long.")
     a, b = np.asarray(a, str), np.asarray(b, str)

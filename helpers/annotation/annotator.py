@@ -87,7 +87,6 @@ class Annotator(widgets.HBox):
         return self.saved.get(name, via.Picture(name))
 
     def _show(self, index, message=""):
-        """Display a picture with its saved boxes."""
         self.index = min(max(index, 0), len(self.names) - 1)
         self.name = self.names[self.index]
         self.shown = [r for r in self._picture(self.name).regions if _is_box(r)]
@@ -120,12 +119,13 @@ class Annotator(widgets.HBox):
         self.filled = self._values()
 
     def _keep(self):
-        """Take over what was changed in the form; a value that it cannot show stays."""
+        """Take over what was changed in the form, not what it cannot show; returns the boxes."""
         changes = {k: v for k, v in self._values().items() if v != self.filled[k]}
         if changes and self.regions:
             region, self.filled = self.regions[self.current], self._values()
             attributes = {**region.attributes, **changes}
             self.regions[self.current] = replace(region, attributes=attributes)
+        return list(filter(_is_box, self.regions))
 
     def _select(self, _=None):
         """Let the form show the box that is selected now."""
@@ -142,12 +142,11 @@ class Annotator(widgets.HBox):
 
     def _drawn(self, change):
         """Follow the canvas: it appends, changes or removes boxes, but never reorders them."""
-        self._keep()
-        old, new, regions = change["old"], change["new"], self.regions
+        boxes, old, new, regions = self._keep(), change["old"], change["new"], self.regions
         if len(new) < len(old):  # the ones that stay have not moved
             regions = [r for r, box in zip(regions, old) if box in new][: len(new)]
         # what was chosen before there was any box is meant for the first
-        fresh = via.Region({}, self.blank if any(map(_is_box, self.regions)) else self._values())
+        fresh = via.Region({}, self.blank if boxes else self._values())
         pairs = zip_longest(regions, new, fillvalue=fresh)
         self.regions, self.current = [self._follow(*pair) for pair in pairs], -1
         self._select()
@@ -160,16 +159,12 @@ class Annotator(widgets.HBox):
         x, y, right, bottom = np.clip(edges, 0, [*size, *size]).tolist()
         return replace(region, shape=via.rect([x, y, right - x, bottom - y]))
 
-    def _boxes(self):
-        self._keep()
-        return list(filter(_is_box, self.regions))
-
     def _leave(self, step):
-        lost = f"The changes to {self.name} were not saved." if self._boxes() != self.shown else ""
+        lost = f"The changes to {self.name} were not saved." if self._keep() != self.shown else ""
         self._show(self.index + step, lost)
 
     def _submit(self):
-        boxes, choices = self._boxes(), [k for k, c in self.form.items() if hasattr(c, "options")]
+        boxes, choices = self._keep(), [k for k, c in self.form.items() if hasattr(c, "options")]
         if not boxes and not self.shown:
             return self._say("Draw a box, let go of the mouse inside the frame; or press Skip.")
         if unset := [k for k in choices if not all(box.attributes.get(k) for box in boxes)]:

@@ -16,8 +16,7 @@ from helpers.annotation import via
 def check(source, schema=None, sizes=None) -> list[via.Finding]:
     """Every problem of a VIA file (its path) or of a list of Picture, each cause once.
 
-    `schema` as of `read_schema`, or None for no check of attributes; `sizes` {file name: (width,
-    height)} in pixels, or None for none of names and borders. Raises FileNotFoundError.
+    `schema` as of `read_schema`; `sizes` {file name: (width, height)} in pixels, for borders.
     """
     findings, borders, firsts = [], sizes or {}, {}
     try:

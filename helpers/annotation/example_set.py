@@ -93,10 +93,7 @@ class OpenedSet:
 
 
 def open_set(path, dataset) -> OpenedSet:
-    """A VIA file, mended without a guess; an empty path gives the completed set.
-
-    Pictures of another origin become blank pages. FileNotFoundError, AnnotationError.
-    """
+    """A VIA file, mended without a guess; the completed set for no path. AnnotationError."""
     course = example_set(dataset)
     if not path:
         return OpenedSet(course.completed, course.images, SIZE)

@@ -1,8 +1,7 @@
 """Annotations as COCO, YOLO and Pascal VOC, written and read back.
 
 The class of a region is its attribute "label"; `sizes` is {file name: (width, height)} in pixels.
-A writer raises AnnotationError with every finding before it writes, and OSError where it cannot. A
-reader raises AnnotationError for damaged content, FileNotFoundError for a missing file.
+Writers raise AnnotationError before they write, or OSError; readers that or FileNotFoundError.
 """
 
 import re
@@ -29,8 +28,7 @@ NOT_A_NAME = re.compile(
 def write_coco(pictures, path, sizes, categories) -> None:
     """Write COCO detection JSON (Lin et al. 2014, arXiv 1405.0312; cocodataset.org/#format-data).
 
-    `categories` are the labels in order. Boxes are x, y, width, height, counted from 0; ids begin
-    at 1, for pycocotools scores an annotation 0 as a miss.
+    Ids begin at 1, in the order of `categories`: pycocotools scores an annotation 0 as a miss.
     """
     require_exportable(pictures, sizes, categories)
     ids = {name: i for i, name in enumerate(categories, 1)}
@@ -67,7 +65,6 @@ def read_coco(path) -> list[via.Picture]:
 
 
 def _by_id(coco, part, key):
-    """{id: text} of COCO's images or categories."""
     entries = member(coco, part, list)
     texts = {member(entry, "id", int): member(entry, key, str) for entry in entries}
     if len(texts) < len(entries):
@@ -135,27 +132,23 @@ def read_yolo(folder, sizes) -> list[via.Picture]:
 def write_voc(pictures, folder, sizes) -> None:
     """Write Pascal VOC: one NAME.xml per picture in `folder` (Everingham et al. 2010).
 
-    Pixels are whole, count from 1, and the last one is included: xmin = x + 1, xmax = x + width; a
-    box goes to the nearest edges of pixels and covers at least one.
+    Whole pixels, counted from 1, the last one included: xmin = x + 1, xmax = x + width.
     """
     require_exportable(pictures, sizes, suffix=".xml")
     files = {}
     for p in pictures:
-        width, height = sizes[p.filename]
-        root = ET.Element("annotation")
+        root, (width, height) = ET.Element("annotation"), sizes[p.filename]
         _add(root, filename=p.filename)
         _add(ET.SubElement(root, "size"), width=width, height=height, depth=3)
         _add(root, segmented=0)
         for r in p.regions:
             corner, sides = np.reshape(via.bounding_box(r.shape), (2, 2))
-            # halves go up; counted from 1 to the last
-            first = np.minimum(np.floor(corner + 0.5), np.subtract(sizes[p.filename], 1)) + 1
+            first = np.minimum(np.floor(corner + 0.5), (width - 1, height - 1)) + 1  # halves go up
             last = np.maximum(np.floor(corner + sides + 0.5), first)
             flags = {k: int(r.attributes.get(k) == "yes") for k in ("truncated", "occluded")}
             thing = ET.SubElement(root, "object")
             _add(thing, name=r.attributes["label"], pose="Unspecified", **flags, difficult=0)
-            edges = map(int, (*first, *last))
-            _add(ET.SubElement(thing, "bndbox"), **dict(zip(SIDES, edges)))
+            _add(ET.SubElement(thing, "bndbox"), **dict(zip(SIDES, map(int, [*first, *last]))))
         ET.indent(root)
         files[_label_file(p.filename, ".xml")] = ET.tostring(root, encoding="unicode") + "\n"
     _write_folder(folder, files)

@@ -108,8 +108,7 @@ def read_via(path) -> list[Picture]:
     """Read what VIA 1 and 2 export, CSV or JSON; a spreadsheet may have saved the CSV."""
     with reading(path, "VIA file"):
         text = read_text(path)
-        is_json = text.lstrip()[0] in "{["
-        return _from_json(text) if is_json else _from_csv(Path(path).name, text)
+        return _from_json(text) if text.lstrip()[0] in "{[" else _from_csv(Path(path).name, text)
 
 
 def _from_csv(name, text):
@@ -171,9 +170,7 @@ def _parse_cell(column, text):
 
 def _from_json(text):
     pictures, row, entries = [], 2, parse_json(text)
-    if "_via_img_metadata" in entries:
-        entries = member(entries, "_via_img_metadata", dict)
-    for key, entry in entries.items():
+    for key, entry in member(entries, "_via_img_metadata", dict, entries).items():
         try:
             about = member(entry, "file_attributes", dict, {})
             size = member(entry, "size", int | str, -1)
