@@ -347,6 +347,11 @@ def test_one_cause_is_told_once(tmp_path, schema):
     assert [(f.row, f.more) for f in found] == [(5, 1), (7, 0), (2, 1), (3, 0)]
     with pytest.raises(AnnotationError, match=r"row 5.*and 1 more.*\(1 more in \.findings\)"):
         an.read_via(path)
+    others = [
+        Picture("a.png", [rect(i, 0, 4, 4, **{**GOOD, "label": f"it's {i}"})]) for i in (1, 2)
+    ]
+    assert len(checks.check([others[0]], schema)) == 1
+    assert len([f for f in checks.check(others, schema) if "no option" in f.problem]) == 2
 
 
 def test_boxes_of_enlarged_copies_are_recognised(pictures, schema):

@@ -77,7 +77,9 @@ def one_per_cause(findings) -> list[Finding]:
     """The first finding of every cause, with the number of the others."""
     causes = {}
     for f in findings:  # positions do not tell causes apart; names and labels, in quotes, do
-        cause = re.sub(r"('[^']*')|-?\b\d[\d.]*", r"\1", f.problem + f.fix)
+        cause = re.sub(
+            r"""('[^']*'|"[^"]*")|-?\b\d[\d.]*""", lambda m: m[1] or "", f.problem + f.fix
+        )
         causes.setdefault(cause, []).append(f)
     return [same[0]._replace(more=sum(f.more + 1 for f in same) - 1) for same in causes.values()]
 
