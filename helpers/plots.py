@@ -39,8 +39,7 @@ def use_style() -> None:
 def show(figure, alt: str, photos: bool = False) -> None:
     """Show a figure below the cell with a sentence for those who cannot see it, and close it.
 
-    JPEG if it holds `photos`, which takes a fifth of the room. Else PNG, twice as fine as the page,
-    so that lines are sharp on dense screens; 256 colours are enough there.
+    JPEG, a fifth as large, if it holds `photos`; else PNG in 256 colours, twice as fine as a page.
     """
     drawn, file = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=figure.dpi * (1 if photos else 2))
@@ -63,13 +62,12 @@ def pictures(
 
     Args:
         images: RGB pictures, or maps, each from 0 to its own maximum in the colours of `bar`.
-        titles, rows: texts above every picture, "" for none, and at the left of every row.
+        titles, rows: texts above the pictures, "" for none, and at the left of the rows.
         columns: pictures per row; neighbours in a `group` of so many stand close together.
-        boxes: x, y, w, h in pixels, or None, one per picture; or two such lists to compare,
-            {label: boxes}, with a legend where the heading would be.
+        boxes: x, y, w, h in pixels, or None, one per picture; or {label: boxes}, two to compare.
         size: longer side of a picture in inches; multiples of 0.8 suit 32 pixels.
-        heading, bar: texts of the whole figure and of a colour bar for heat maps scaled to 0..1.
-        wrong: bool, one per picture: a wrong one gets a red frame and a cross before its title.
+        heading, bar: texts of the figure, if no boxes are compared, and of a colour bar, 0 to 1.
+        wrong: bool, one per picture: a red frame and a cross before the title.
     """
     titles, compared = titles or [""] * len(images), isinstance(boxes, dict)
     lines = [title.count("\n") + bool(title) for title in titles] or [0]  # [0]: a heading alone
@@ -125,10 +123,7 @@ def _whole(inches):
 
 
 def curves(logs):
-    """Accuracy and loss per epoch of one or several runs, each named at the end of its line.
-
-    Takes {name: DataFrame with a row per epoch, as `runs.read_log` gives it}; returns the figure.
-    """
+    """The figure of accuracy and loss per epoch of the runs in {name: log of `runs.read_log`}."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for axis, key, title in zip(axes, ("acc", "loss"), ("Accuracy, share of 1", "Loss, log scale")):
         ends = []
@@ -147,9 +142,9 @@ def curves(logs):
             axis.yaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
         _name_lines(axis, ends)
-    parts = ("validation", 1.8, 1), ("training", 0.8, 0.5)
-    lines = [Line2D([], [], color="black", lw=lw, alpha=a, label=label) for label, lw, a in parts]
-    figure.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=9)
+    lines = [Line2D([], [], color="black", lw=lw, alpha=a) for lw, a in ((1.8, 1), (0.8, 0.5))]
+    names = ("validation", "training")
+    figure.legend(lines, names, loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
@@ -175,28 +170,24 @@ def _name_lines(axis, ends):
             axis.annotate(name, (x, y), (5, 4), textcoords="offset points", color=color)
     ends = sorted((end for end in ends if end[0] == last), key=lambda end: end[1])
     heights = [shares.transform(end[:2])[1] for end in ends]
-    places = np.maximum.accumulate([h - 0.055 * i for i, h in enumerate(heights)])
-    places = places + 0.055 * np.arange(len(ends))
+    apart = 0.055 * np.arange(len(ends))
+    places = np.maximum.accumulate(heights - apart) + apart
     for (*_, name, color), place in zip(ends, places - np.mean(places - heights)):
         axis.text(1.01, place, name, color=color, va="center", transform=axis.transAxes)
 
 
-BLUE, GREEN, SAND = "#cfe2f3", "#d9ead3", "#fff2cc"
-
-
 def residual_network():
     """Draw a residual block of ResNet20v2, and the network as a chain of such blocks."""
-    normalised = ("normalise\nReLU", GREEN)
     block = [
-        ("x", "white"), normalised, ("convolution\n1x1, narrow", BLUE), normalised,
-        ("convolution\n3x3, narrow", BLUE), normalised, ("convolution\n1x1, wide", BLUE),
-        ("+", "white"), ("x + f(x)", "white"),
+        "x", "normalise\nReLU", "convolution\n1x1, narrow", "normalise\nReLU",
+        "convolution\n3x3, narrow", "normalise\nReLU", "convolution\n1x1, wide", "+", "x + f(x)",
     ]  # fmt: skip
     network = [
-        ("pixels", "white"), ("stem\n3x3", BLUE), ("stage 1\n2 blocks", SAND),
-        ("stage 2\n2 blocks", SAND), ("stage 3\n2 blocks", SAND), ("features", GREEN),
-        ("mean over\nplaces", "white"), ("logits", BLUE), ("softmax", "white"),
+        "pixels", "stem\n3x3", "stage 1\n2 blocks", "stage 2\n2 blocks", "stage 3\n2 blocks",
+        "features", "mean over\nplaces", "logits", "softmax",
     ]  # fmt: skip
+    colors = dict.fromkeys(("convolution", "stem", "logits"), "#cfe2f3")  # blue, sand, green
+    colors |= {"stage": "#fff2cc"} | dict.fromkeys(("normalise", "features"), "#d9ead3")
     figure = plt.figure(figsize=(10, 4.2))
     axis = figure.add_axes((0, 0, 1, 1), xlim=(-0.55, 8.55), ylim=(-0.8, 4.1))
     axis.set_axis_off()
@@ -205,7 +196,8 @@ def residual_network():
     block_shapes = [wide, wide, narrow, narrow, narrow, narrow, wide, "", wide]
     shapes = "32x32x3 32x32x16 32x32x64 16x16x128 8x8x256 8x8x256 256 10 10".split()
     for y, chain, sizes in ((2.1, block, block_shapes), (0, network, shapes)):
-        for x, ((text, color), shape) in enumerate(zip(chain, sizes)):
+        for x, (text, shape) in enumerate(zip(chain, sizes)):
+            color = colors.get(text.split()[0], "white")
             axis.add_patch(Rectangle((x - 0.4, y - 0.35), 0.8, 0.7, fc=color, ec="black"))
             axis.text(x, y, text, ha="center", va="center", fontsize=8.5)
             axis.text(x, y - 0.45, shape, ha="center", va="top", fontsize=8.5)
@@ -215,9 +207,8 @@ def residual_network():
     axis.annotate("", (7, 2.45), (7, 3.1), **arrow)
     shortcut = "the shortcut: x as it is (in a stage's first block a 1x1 convolution: a new shape)"
     axis.text(3.5, 3.15, shortcut, ha="center", va="bottom", fontsize=8.5)
-    heading = "A residual block, the second of stage 2, and the shape after each part"
-    axis.text(-0.4, 3.7, heading, weight="bold")
-    axis.text(-0.4, 0.65, "ResNet20v2, and the shape after each part", weight="bold")
+    for y, what in ((3.7, "A residual block, the second of stage 2"), (0.65, "ResNet20v2")):
+        axis.text(-0.4, y, f"{what}, and the shape after each part", weight="bold")
     return figure
 
 
@@ -247,9 +238,8 @@ def windows():
 
 def confusion_and_accuracy(matrix, class_names, title):
     """A confusion matrix of counts (rows true, columns predicted); beside it accuracy per class."""
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(9.6, 5.6), width_ratios=(2.4, 1), sharey=True, layout="constrained"
-    )
+    looks = {"figsize": (9.6, 5.6), "width_ratios": (2.4, 1), "layout": "constrained"}
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, **looks)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     left.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     for (row, column), count in np.ndenumerate(matrix):

@@ -1,7 +1,7 @@
 """How good is a heat map? Scores against boxes, deletion and insertion, randomized networks.
 
-Maps are not negative, as Grad-CAM's are; a map of zeros is empty: no evidence. All is measured
-picture by picture, so that two kinds of maps can be compared on the same pictures.
+Maps are not negative; a map of zeros is empty: no evidence. All is measured picture by picture,
+so that two kinds of maps can be compared on the same pictures.
 """
 
 import random
@@ -35,10 +35,9 @@ def bootstrap(values) -> Interval:
     for another shape, fewer than two, NaN or infinity.
     """
     values = np.asarray(values, float)
-    _require(
-        values.ndim == 1 and len(values) > 1 and np.isfinite(values).all(),
-        f"values {values.shape} must be (N,), one finite number per picture, N at least 2.",
-    )
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        needed = "must be (N,), one finite number per picture, N at least 2."
+        raise ValueError(f"values {values.shape} {needed}")
     rng, size = np.random.default_rng(0), (100, len(values))
     # N pictures drawn with replacement, 10,000 times; a hundred at once, which bounds the memory.
     means = [values[rng.integers(len(values), size=size)].mean(axis=1) for _ in range(100)]
@@ -47,10 +46,7 @@ def bootstrap(values) -> Interval:
 
 
 def intervals(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """{kind of map: what `score` gives, or a difference of two such} to a table of `Interval`.
-
-    One row per kind of map, one column per score.
-    """
+    """From {kind of map: scores, or their differences} to a row of `Interval` per kind of map."""
     return pd.DataFrame({kind: frame.apply(bootstrap) for kind, frame in scores.items()}).T
 
 
@@ -60,20 +56,18 @@ def score(maps, masks) -> pd.DataFrame:
     - pointing: the pointing game, Zhang et al., "Top-down Neural Attention by Excitation Backprop"
       (2016). 1 if the highest pixel is inside, with a tolerance of 0 pixels (the paper: 15). Of
       several highest pixels the share inside counts: a uniform map scores the area of the box.
-    - energy: the energy-based pointing game, Wang et al., "Score-CAM" (2020). The share of the
-      map's sum that is inside.
+    - energy: the share of the map's sum that is inside, Wang et al., "Score-CAM" (2020).
     - IoU: of the box and the pixels with at least half the map's maximum. Zhou et al., "Learning
-      Deep Features for Discriminative Localization" (2016), take the box around the largest
-      connected part above 20%.
+      Deep Features for Discriminative Localization" (2016), box the largest part above 20%.
 
-    Takes maps (N, H, W) in any unit, upsampled to the pixels of the pictures, and masks, bool
-    (N, H, W), true inside the boxes; see `agreement.masks`. Returns a row per picture. Raises
-    ValueError for other shapes, NaN or negative values, an empty mask.
+    Takes maps (N, H, W) in any unit and masks of `agreement.masks`, bool (N, H, W). Returns a row
+    per picture. Raises ValueError for other shapes, NaN or negative values, an empty mask.
     """
     maps, masks = np.asarray(maps, float), np.asarray(masks)
     _require_alike(maps, masks)
     check_values(maps)
-    _require(masks.any(axis=(1, 2)).all(), "An empty mask: leave out pictures without a box.")
+    if not masks.any(axis=(1, 2)).all():
+        raise ValueError("An empty mask: leave out pictures without a box.")
 
     def share_inside(amounts):  # (N, H, W) to (N,)
         total = amounts.sum(axis=(1, 2))
@@ -87,11 +81,8 @@ def score(maps, masks) -> pd.DataFrame:
 
 
 def gaussian(shape) -> np.ndarray:
-    """Maps (N, H, W) that know only that photographers center: a Gaussian around the middle.
-
-    Its standard deviation is a quarter of the side, 8 pixels of 32.
-    """
-    # Each pixel's center, in standard deviations from the middle: (H,) and (W,).
+    """Maps (N, H, W) that know only that photographers center: a Gaussian around the middle."""
+    # From the middle, in standard deviations, a quarter of the side each: (H,) and (W,).
     y, x = (((np.arange(side) + 0.5) / side - 0.5) / 0.25 for side in shape[1:])
     return np.broadcast_to(np.exp(-(y[:, None] ** 2 + x**2) / 2), shape)
 
@@ -103,17 +94,16 @@ def mosaics(images, masks, classes) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     the middle, a Gaussian always hits; in a mosaic a map has to know where the class is.
 
     Takes (N, H, W, C), bool (N, H, W) and int (N,). Returns images (N, 2H, 2W, C); their members,
-    int (N, 4): the n-th picture, then its neighbors, all of different classes; and masks bool
-    (4, N, 2H, 2W), true in the box of that member alone. Raises ValueError for shapes that differ,
-    or fewer than four classes.
+    int (N, 4), the n-th picture first; and masks bool (4, N, 2H, 2W), true in the box of that
+    member alone. Raises ValueError for shapes that differ, or fewer than four classes.
     """
     images, masks, classes = map(np.asarray, (images, masks, classes))
-    _require(
-        images.shape[:-1] == masks.shape and masks.shape[:1] == classes.shape
-        and len(np.unique(classes)) > 3,
-        f"images {images.shape}, masks {masks.shape} and classes {classes.shape} must be "
-        "(N, H, W, C), (N, H, W) and (N,), with four classes at least.",
-    )  # fmt: skip
+    alike = images.shape[:-1] == masks.shape and masks.shape[:1] == classes.shape
+    if not alike or len(np.unique(classes)) < 4:
+        raise ValueError(
+            f"images {images.shape}, masks {masks.shape} and classes {classes.shape} must be "
+            "(N, H, W, C), (N, H, W) and (N,), with four classes at least."
+        )
     rng = np.random.default_rng(0)
 
     def with_neighbors(n):
@@ -128,10 +118,9 @@ def mosaics(images, masks, classes) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def mosaic_chance(masks) -> pd.DataFrame:
-    """`score` of maps that find an object of any class in a mosaic: right one time in four.
+    """Mean `score` of a `gaussian` in each quarter: it finds an object, but of any class.
 
-    Such a map is a `gaussian` in one quarter; this is the mean over the four. masks: of one member,
-    bool (N, 2H, 2W).
+    masks: of one member, bool (N, 2H, 2W).
     """
     height, width = np.floor_divide(masks.shape[1:], 2)
     maps = _tiled(np.eye(4)[..., None, None] * gaussian((1, height, width)))  # (4, 2H, 2W)
@@ -147,27 +136,23 @@ def _tiled(quarters):
 def faithfulness(predict, images, maps, classes, baseline) -> dict[str, np.ndarray]:
     """Deletion and insertion: Petsiuk et al., "RISE" (2018), by the cells of the map's own grid.
 
-    Deletion replaces cells by the baseline, the map's highest first: the sooner the probability
-    falls, the better. Insertion brings them back in the same order: the sooner it rises, the
-    better. Equal cells come in random order, so maps of ones are a random order.
+    Deletion replaces cells by the baseline, the map's highest first, and the probability should
+    fall soon; insertion brings them back in this order. Equal cells come in random order.
 
-    Args:
-        predict: float32 images (n, H, W, C) -> probabilities (n, classes).
-        images: (N, H, W, C), raw pixels.
-        maps: (N, h, w), not upsampled; a cell is H/h x W/w pixels.
-        classes: int (N,), whose probability is followed.
-        baseline: a color (C,); RISE blurs for insertion, but in a blur networks see sea or grass.
+    Takes predict, from float32 (n, H, W, C) to probabilities (n, classes); raw pixels
+    (N, H, W, C); maps (N, h, w), not upsampled; int (N,), the classes followed; and a color (C,):
+    RISE blurs for insertion, but in a blur networks see sea or grass.
 
     Returns "deletion" and "insertion", float64 (N, h * w + 1): the probability of the class after
     0, 1, ... h * w cells. Raises ValueError for shapes that do not fit, NaN or negative values.
     """
     images, maps, classes = np.asarray(images, np.float32), np.asarray(maps), np.asarray(classes)
-    _require(
-        images.ndim == 4 and maps.ndim == 3 and len(images) == len(maps) == len(classes)
-        and not np.any(np.mod(images.shape[1:3], maps.shape[1:])),
-        f"images {images.shape}, maps {maps.shape} and classes {classes.shape} must be "
-        "(N, H, W, C), (N, h, w) and (N,), where h and w divide H and W.",
-    )  # fmt: skip
+    fits = images.ndim == 4 and maps.ndim == 3 and len(images) == len(maps) == len(classes)
+    if not fits or np.any(np.mod(images.shape[1:3], maps.shape[1:])):
+        raise ValueError(
+            f"images {images.shape}, maps {maps.shape} and classes {classes.shape} must be "
+            "(N, H, W, C), (N, h, w) and (N,), where h and w divide H and W."
+        )
     check_values(maps)
     values = maps.reshape(len(maps), -1)  # (N, cells)
     ties = np.random.default_rng(0).random(values.shape)
@@ -197,8 +182,7 @@ def auc(curves) -> np.ndarray:
 def rank_correlation(maps, others) -> np.ndarray:
     """Spearman's correlation over the places, picture by picture: maps (N, h, w) to float64 (N,).
 
-    Ties get their mean rank. A map equal everywhere, such as an empty one, orders nothing: NaN.
-    Raises ValueError for shapes that differ.
+    A map equal everywhere orders nothing: NaN. Raises ValueError for shapes that differ.
     """
     _require_alike(maps, others)
     places = (np.reshape(each, (len(each), -1)) for each in (maps, others))  # (N, places)
@@ -210,12 +194,11 @@ def rank_correlation(maps, others) -> np.ndarray:
 def cascade(model, images, classes, seed: int = 0) -> dict[str, np.ndarray]:
     """Cascading randomization: Adebayo et al., "Sanity Checks for Saliency Maps" (2018).
 
-    From the logits down to the pixels, part by part, weights are drawn anew from the layers' own
-    initializers, and stay so. Grad-CAM maps that show what was learned change.
+    From the logits down to the pixels, part by part, a copy of the model gets fresh weights.
 
-    Takes a model without another inside, of which a copy is randomized, images (N, H, W, C), raw
-    pixels, and int (N,), the classes explained. Returns maps (N, h, w): of the "trained" network,
-    then after each block (`stage3_block2`) or lone layer with weights (`logits`).
+    Takes a model without another inside, raw pixels (N, H, W, C) and int (N,), the classes
+    explained. Returns Grad-CAM maps (N, h, w): of the "trained" network, then after each block
+    (`stage3_block2`) or lone layer with weights (`logits`).
     """
     copy, fresh = reinitialized(model, seed), reinitialized(model, seed)
     copy.set_weights(model.get_weights())
@@ -246,13 +229,6 @@ def reinitialized(model, seed: int):
 
 
 def _require_alike(maps, others):
-    shapes = np.shape(maps), np.shape(others)
-    _require(
-        shapes[0] == shapes[1] and len(shapes[0]) == 3,
-        f"maps {shapes[0]} and {shapes[1]} must be of one shape (N, H, W): see gradcam.upsample.",
-    )
-
-
-def _require(condition, message):
-    if not condition:
-        raise ValueError(message)
+    a, b = np.shape(maps), np.shape(others)
+    if a != b or len(a) != 3:
+        raise ValueError(f"maps {a} and {b} must be of one shape (N, H, W): see gradcam.upsample.")
