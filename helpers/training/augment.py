@@ -10,8 +10,7 @@ from helpers.training.data import PIXEL_MEAN
 def resampling(shift, mirror, size: int):
     """Matrices that shift and mirror one axis with linear interpolation, repeating the edge.
 
-    From float (N,), in pixels (output i shows input i + shift), and bool (N,), to float32
-    (N, size, size), whose rows hold the weights of one output pixel each.
+    From (N,) pixels (output i shows input i + shift) and bool (N,) to float32 (N, size, size).
     """
     pixel = ops.arange(size, dtype="float32")
     source = ops.where(mirror[:, None], size - 1 - pixel, pixel) + shift[:, None]
@@ -30,8 +29,7 @@ def rectangles(uniform, height: int, width: int):
     """
     target = (0.02 + (0.4 - 0.02) * uniform[..., 0]) * height * width
     ratio = 0.3 + (1 / 0.3 - 0.3) * uniform[..., 1]
-    w = ops.floor(ops.sqrt(target / ratio))
-    h = ops.floor(ops.sqrt(target * ratio))
+    w, h = (ops.floor(ops.sqrt(area)) for area in (target / ratio, target * ratio))
     left, top = ops.floor(uniform[..., 2] * width), ops.floor(uniform[..., 3] * height)
     fits = ops.cast((left + w <= width) & (top + h <= height), "int32")
     first = ops.one_hot(ops.argmax(fits, axis=1), uniform.shape[1]) * ops.cast(fits, "float32")
@@ -44,8 +42,7 @@ class Augment(keras.layers.Layer):
     """Flip, shift and random erasing, drawn anew for every picture, in training only.
 
     Takes raw pixels (N, H, W, 3), returns float32 of the same shape; arguments as in a Recipe.
-    Erased pixels become uniform noise, 255 * (mean + [0, 1)): the assignment erased after scaling
-    and mean subtraction.
+    Erased pixels become 255 * (mean + [0, 1)): the assignment erased after mean subtraction.
     """
 
     def __init__(self, flip=True, shift=0.1, erase=0.5, whole_pixels=False):

@@ -26,10 +26,7 @@ CIFAR10_TEST = "b726c0776fa6529b7083cf65b3fcea9ab2e4609ac1d7632ba4fb80851c88aa62
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures uint8 (N, 32, 32, 3) RGB and labels int64 (N,).
-
-    Sorted by class and, inside a class, in official order, whichever copy was loaded.
-    """
+    """Pictures uint8 (N, 32, 32, 3) RGB and labels int64 (N,), by class, then official order."""
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -43,11 +40,10 @@ class Dataset:
 
     def without_hold_out(self) -> "Dataset":
         """As the assignment used it: all training pictures train, the test pictures validate."""
-        x = np.concatenate([self.x_train, self.x_val])
         y = np.concatenate([self.y_train, self.y_val])
         order = np.argsort(y, kind="stable")
-        parts = {"x_val": self.x_test, "y_val": self.y_test}
-        return replace(self, x_train=x[order], y_train=y[order], **parts)
+        x = np.concatenate([self.x_train, self.x_val])[order]
+        return replace(self, x_train=x, y_train=y[order], x_val=self.x_test, y_val=self.y_test)
 
     @property
     def synthetic(self) -> bool:
@@ -72,16 +68,13 @@ class Dataset:
 
 
 def load(source: str = "cifar10") -> Dataset:
-    """Load pictures from "cifar10", the path of an .npz, or "synthetic".
+    """Load "cifar10" (the file CIFAR10_NPZ names, else by Keras), an .npz by path, or "synthetic".
 
-    "cifar10" reads the file named by CIFAR10_NPZ if that is set, else downloads through Keras.
     Raises ValueError, FileNotFoundError, and ConnectionError where the download fails.
     """
     if source == "synthetic":
         return synthetic()
-    if source == "cifar10":
-        source = os.environ.get("CIFAR10_NPZ") or source
-    if source == "cifar10":
+    if source == "cifar10" and not (source := os.environ.get("CIFAR10_NPZ")):
         return _arrange(*_download(), source="Keras download")
     if not str(source).endswith(".npz"):
         raise ValueError(f"DATA = '{source}' is unknown. {THREE_WAYS}")
@@ -108,10 +101,7 @@ def load_picture(path) -> np.ndarray:
 
 
 def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and of the validation pictures, each sorted by class.
-
-    The last tenth of every class validates (the last 500 of CIFAR-10's 5,000), the rest trains.
-    """
+    """Indices of training and validation pictures, by class: the last tenth of each validates."""
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     halves = [np.split(of_class, [-(len(of_class) // 10)]) for of_class in classes]
     return tuple(np.concatenate(half) for half in zip(*halves))
@@ -121,11 +111,10 @@ def _arrange(x_train, y_train, x_test, y_test, source, class_names=CLASS_NAMES, 
     y_train, y_test = (y.reshape(-1).astype(np.int64) for y in (y_train, y_test))
     train, val = split(y_train)
     test = np.argsort(y_test, kind="stable")
-    if hashlib.sha256(x_test[test].tobytes()).hexdigest() == CIFAR10_TEST:
-        source = "CIFAR-10"
+    known = hashlib.sha256(x_test[test].tobytes()).hexdigest() == CIFAR10_TEST
     return Dataset(
         x_train[train], y_train[train], x_train[val], y_train[val], x_test[test], y_test[test],
-        class_names, source, None if boxes is None else boxes[test],
+        class_names, "CIFAR-10" if known else source, None if boxes is None else boxes[test],
     )  # fmt: skip
 
 
@@ -214,11 +203,9 @@ def draw_scene(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     center = rng.uniform(radius, 32 - radius, 2)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     fine = np.zeros((128, 128), np.float32)  # four times larger, then averaged: smooth edges
-    outlines = [
-        np.round(4 * (radius * np.asarray(outline) @ rotation + center)).astype(np.int32)
-        for outline in list(_OUTLINES.values())[label]
-    ]
-    coverage = cv2.fillPoly(fine, outlines, 1.0).reshape(32, 4, 32, 4).mean(axis=(1, 3))
+    shape = [radius * np.asarray(line) @ rotation for line in list(_OUTLINES.values())[label]]
+    shape = [np.round(4 * (line + center)).astype(np.int32) for line in shape]
+    coverage = cv2.fillPoly(fine, shape, 1.0).reshape(32, 4, 32, 4).mean(axis=(1, 3))
 
     # A color on the far side of the background's keeps the shape visible.
     behind = np.average(scene.reshape(-1, 3), axis=0, weights=coverage.reshape(-1))
@@ -239,7 +226,5 @@ def synthetic(train: int = 2400, test: int = 500, seed: int = 0) -> Dataset:
     labels = np.r_[:train, :test] % 10
     scenes, coverages = map(np.stack, zip(*(draw_scene(label, rng) for label in labels)))
     boxes = np.array([bounding_box(coverage) for coverage in coverages[train:]])
-    return _arrange(
-        scenes[:train], labels[:train], scenes[train:], labels[train:], "synthetic stand-in",
-        tuple(_OUTLINES), boxes,
-    )  # fmt: skip
+    parts = scenes[:train], labels[:train], scenes[train:], labels[train:]
+    return _arrange(*parts, "synthetic stand-in", tuple(_OUTLINES), boxes)

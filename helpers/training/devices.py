@@ -12,8 +12,8 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 def fastest() -> str:
     """The precision in which this machine trains fastest: one of PRECISIONS.
 
-    GPUs have tensor cores for float16 from compute capability 7 (T4), and for bfloat16, which needs
-    no loss scale, from 8 (L4, A100). Some CPUs have instructions for bfloat16.
+    GPUs have tensor cores for float16 from compute capability 7 (T4), for bfloat16, which needs no
+    loss scale, from 8 (L4, A100); some CPUs have instructions for it.
     """
     import tensorflow as tf
 
@@ -48,18 +48,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 def batches(pictures, targets=None, size: int = 256) -> dict:
-    """Arrays (N, ...) as arguments of Keras' fit, evaluate or predict, in order, uint8 as uint8.
-
-    On TensorFlow without tf.data's autotuning, which Keras leaves on: with it, one of two cores
-    stands idle for whole epochs (measured with 2.20, 2.21).
-    """
+    """Arrays (N, ...) as arguments of Keras' fit, evaluate or predict, in order, uint8 as uint8."""
     if keras.backend.backend() != "tensorflow":
         labels = {} if targets is None else {"y": targets}
         return {"x": pictures, "batch_size": size, **labels}
     import tensorflow as tf
 
     options = tf.data.Options()
-    options.autotune.enabled = False
+    options.autotune.enabled = False  # else one of two cores idles for epochs (TF 2.20, 2.21)
     arrays = pictures if targets is None else (pictures, targets)
     with tf.device("CPU"):  # tf.data works there; the arrays need not visit the GPU
         dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(size).prefetch(2)

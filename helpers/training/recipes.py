@@ -102,10 +102,9 @@ def whole_number(name: str, value, least: int, most: int) -> int:
 
 
 def plan(name: str, epochs: int | None) -> tuple[Recipe, int]:
-    """The recipe to train with, and after how many epochs to stop.
+    """The recipe to train with, and after how many epochs to stop, or ValueError.
 
     A schedule that does not know its end is cut, one that ends at zero is laid out anew.
-    Raises ValueError for an unknown recipe, or epochs that are no whole number from 1 to 1000.
     """
     if name not in RECIPES:
         raise ValueError(f"RECIPE = {name!r} is unknown; it is one of {', '.join(RECIPES)}.")

@@ -94,16 +94,12 @@ class Run:
         for row in self.log.to_dict("records"):
             better, verdict = row["val_acc"] > best, f"did not improve from {best:.5f}"
             if better:
-                verdict = f"improved from {best:.5f} to {row['val_acc']:.5f}"
-                best = row["val_acc"]
+                verdict = f"improved from {best:.5f} to {(best := row['val_acc']):.5f}"
             if better or (recipe["selection"] == "last" and row["epoch"] == recipe["epochs"]):
                 verdict += f", saving model to {self.checkpoint(row['epoch']).name}"
-            lines.append(
-                f"Epoch {row['epoch']:2d}/{self.info['epochs']} - {row['seconds']:.0f}s - "
-                f"learning rate {row['lr']:.10g} - loss: {row['loss']:.4f} - acc: {row['acc']:.4f}"
-                f" - val_loss: {row['val_loss']:.4f} - val_acc: {row['val_acc']:.4f} - "
-                f"val_acc {verdict}"
-            )
+            values = " - ".join(f"{key}: {row[key]:.4f}" for key in COLUMNS[2:-1])
+            start = f"Epoch {row['epoch']:2d}/{self.info['epochs']} - {row['seconds']:.0f}s"
+            lines.append(f"{start} - learning rate {row['lr']:.10g} - {values} - val_acc {verdict}")
         return lines
 
 
@@ -118,8 +114,8 @@ def open_run(folder) -> Run:
     except OSError as error:
         raise FileNotFoundError(f"{folder} is no run folder ({error}). Train first.") from error
     except (ValueError, KeyError, TypeError) as error:
-        what = f"The log or run.json in {folder} is damaged"
-        raise ValueError(f"{what} ({error}); train again.") from error
+        what = f"The log or run.json in {folder} is damaged ({error}); train again."
+        raise ValueError(what) from error
 
 
 def read_info(text: str) -> dict:
@@ -137,26 +133,23 @@ def read_log(path) -> pd.DataFrame:
 
 def build(recipe: dict, **options) -> keras.Model:
     """The network of a recipe, given as in run.json, with fresh weights."""
-    names = ("depth", "l2", "batch_norm_momentum")
-    return resnet_v2(**{name: recipe[name] for name in names}, **options)
+    options |= {name: recipe[name] for name in ("depth", "l2", "batch_norm_momentum")}
+    return resnet_v2(**options)
 
 
 def score(run: Run, dataset: Dataset) -> dict:
     """Score the result on the test pictures; keep that in run.json and test_predictions.npz.
 
     Returns epoch, sha256 of the checkpoint, and the shares that are right: test_acc, and
-    test_acc_flip with the probabilities of every picture and its mirror image averaged.
+    test_acc_flip for the mean probabilities of a picture and its mirror image.
     """
     network = run.network()
     both = dataset.x_test, dataset.x_test[:, :, ::-1]  # (N, height, width, 3)
     plain, mirrored = (network.predict(**devices.batches(x), verbose=0) for x in both)  # (N, 10)
     best = plain.argmax(axis=1)
-    scores = {
-        "epoch": run.chosen["epoch"],
-        "test_acc": float(np.mean(best == dataset.y_test)),
-        "test_acc_flip": float(np.mean((plain + mirrored).argmax(axis=1) == dataset.y_test)),
-        "sha256": sha256(run.checkpoint()),
-    }
+    right = [float(np.mean(x.argmax(axis=1) == dataset.y_test)) for x in (plain, plain + mirrored)]
+    scores = {"epoch": run.chosen["epoch"], "test_acc": right[0], "test_acc_flip": right[1]}
+    scores["sha256"] = sha256(run.checkpoint())
     kept = plain.astype(np.float16)
     tied = kept.argmax(axis=1) != best  # rounding must not change a class
     kept[tied, best[tied]] = np.nextafter(kept[tied].max(axis=1), np.float16(1))

@@ -29,7 +29,7 @@ LOG, INFO, CHECKPOINT = "training_log", "run.json", "checkpoint"
 
 
 class Trainer:
-    """A fresh network, the step that trains it, and one epoch at a time.
+    """A fresh network and the step that trains it.
 
     Two networks hold the same weights: `in_training`, on the machine's fast paths, and `network`,
     plain Keras in float32, which is validated and saved.
@@ -49,8 +49,7 @@ class Trainer:
         self.network = build(asdict(recipe))
         self.validation_model = self._to_logits(self.network)
         # All that training changes. Paths outlive a change of their order in Keras.
-        variables = self.training_model.variables + optimizer.variables
-        self.variables = {variable.path: variable for variable in variables}
+        self.variables = {v.path: v for v in self.training_model.variables + optimizer.variables}
 
     def _to_logits(self, network, augment=None, optimizer=None):
         """The network up to its logits, behind the augmentation if any; compiled."""
@@ -58,9 +57,8 @@ class Trainer:
         if augment:
             pixels = keras.Input(network.input_shape[1:])
             model = keras.Model(pixels, model(augment(pixels)))
-        loss = keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=self.recipe.label_smoothing
-        )
+        smoothing = self.recipe.label_smoothing
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
         accuracy = keras.metrics.CategoricalAccuracy(name="acc")  # named by a string, it would be
         model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])  # made in a second trace
         return model
@@ -70,10 +68,9 @@ class Trainer:
         self.augment.restart(self.seed, epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(dataset.x_train))
         x, y = dataset.x_train[order], _one_hot(dataset.y_train[order])  # (N, 32, 32, 3), (N, 10)
-        history = self.training_model.fit(
-            **devices.batches(x, y, self.recipe.batch_size), shuffle=False, verbose=0,
-            callbacks=list(callbacks),
-        ).history  # fmt: skip
+        batches = devices.batches(x, y, self.recipe.batch_size)
+        options = {"shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
+        history = self.training_model.fit(**batches, **options).history
         return history["loss"][0], history["acc"][0]
 
     def validate(self, dataset: Dataset) -> tuple[float, float]:
@@ -83,21 +80,18 @@ class Trainer:
         return tuple(self.validation_model.evaluate(**batches, verbose=0))
 
 
-def train(
-    recipe: Recipe, dataset: Dataset, folder, seed: int = 0, epochs: int | None = None,
-    precision: str | None = None, callbacks=(),
-) -> Run:  # fmt: skip
+def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callbacks=()) -> Run:
     """Train a fresh network, or go on where the run in `folder` stopped; print a line per epoch.
 
     Args:
-        recipe: without hold-out, the validation part trains, too, and the test part validates.
+        recipe, dataset: a Recipe and a Dataset.
         seed: of initial weights, order and augmentation.
         epochs: stop after so many, finished ones included; the recipe's number by default.
         precision: one of `devices.PRECISIONS`; by default that of the run, else the fastest.
         callbacks: of Keras, told of the run and its epochs; their model is the validated network.
 
     Raises ValueError for a number out of range, or a folder with other settings or without a state
-    to go on from; OSError, FileExistsError where it cannot be written: epochs before are intact.
+    to go on from; OSError where it cannot be written: epochs before are intact.
     """
     folder = Path(folder)
     epochs = whole_number("epochs", recipe.epochs if epochs is None else epochs, 1, recipe.epochs)
@@ -105,9 +99,8 @@ def train(
     run, values = _newest_state(folder)
     before, rows = (run.info, run.log.to_dict("records")) if run else ({}, [])
     precision = precision or before.get("precision") or devices.fastest()
-    identity = {
-        "recipe": asdict(recipe), "seed": seed, "precision": precision, "data": dataset.source,
-    }  # fmt: skip
+    identity = {"recipe": asdict(recipe), "seed": seed, "precision": precision}
+    identity["data"] = dataset.source
     if run:
         _require_same(folder, before, identity)
     elif (folder / "run.json").exists() or (folder / "training_log.csv").exists():
@@ -165,9 +158,7 @@ def _info_in(folder) -> dict:
 
 def _require_same(folder, info, identity):
     """Raise ValueError where a run has other settings."""
-    known, wanted = (
-        {**each, **each["recipe"], "recipe": each["recipe"]["name"]} for each in (info, identity)
-    )
+    known, wanted = ({**x, **x["recipe"], "recipe": x["recipe"]["name"]} for x in (info, identity))
     for key, value in wanted.items():
         if known.get(key) != value:
             what = f"{folder} holds a run with {key} = {known.get(key)}, not {value}."
@@ -220,11 +211,10 @@ def _save(run, values):
 def _publish(run, values):
     """Bring checkpoint, log and run.json to what the state says, where they differ from it."""
     log = run.log.to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
-    place = run.folder / "run.json"
     files = {run.checkpoint(): values[CHECKPOINT], run.folder / "training_log.csv": log}
     if not run.info.items() <= _info_in(run.folder).items():  # scores come later
         (run.folder / PREDICTIONS).unlink(missing_ok=True)  # they were an earlier epoch's
-        files[place] = (json.dumps(run.info, indent=2) + "\n").encode()
+        files[run.folder / "run.json"] = (json.dumps(run.info, indent=2) + "\n").encode()
     for path, content in files.items():
         if not path.is_file() or path.read_bytes() != bytes(content):
             with writing(run.folder), replacing(path) as new:
