@@ -1,7 +1,7 @@
-"""The checks behind the exercises of all three notebooks: right, or what is wrong with an answer.
+"""The checks behind the notebooks' exercises: right, or what is wrong with an answer.
 
-In the notebooks an exercise is a cell `NAME = ...`, which runs unanswered, with the line
-`exercises.NAME.check(NAME)`; and a folded solution in a cell below, which the tests execute.
+An exercise is a cell `NAME = ...`, which runs unanswered, with `exercises.NAME.check(NAME)`, and
+a folded solution below, which the tests execute.
 """
 
 import numpy as np
@@ -16,10 +16,9 @@ class Malformed(Exception):
 
 
 class exercise:
-    """Make an exercise of the judge below, which yields verdicts: the first that holds is told.
+    """Make an exercise of the judge below, which takes an answer and what else `check` is given.
 
-    A verdict is True for a right answer, or what is wrong; an answer without one is right, too. The
-    judge takes the answer, which is a `function` or not, and what else a cell hands to `check`.
+    It yields verdicts: True, or what is wrong. The first that holds is told; without one, "Right".
     """
 
     def __init__(self, clue, function=False):
@@ -100,8 +99,8 @@ def blind_spot(answer, picture):
     wrong = via.from_boxes([picture.filename], [answer])
     findings = checks.check(wrong, sizes={picture.filename: (32, 32)})
     yield findings and f"the check does find it: {findings[0].problem}"
-    overlap = agreement.iou([answer], via.boxes([picture])).max()
-    yield overlap > 0 and f"it still overlaps the right box: IoU {overlap:.2f}"
+    iou = agreement.iou([answer], via.boxes([picture])).max()
+    yield iou > 0 and f"it still overlaps the right box: IoU {iou:.2f}"
 
 
 @exercise("Let both say 'no' nearly always, and never 'yes' to the same picture.")
@@ -121,9 +120,8 @@ def lazy(answer, boxes, size=(32, 32)):
     sides = numbers(answer, "(width, height), two whole numbers of pixels", (2,), whole=True)
     yield any(sides > size) and f"the box must fit into {size[0]} x {size[1]} pixels"
     every = np.indices(size).reshape(2, -1).T + 1  # all (width, height)
-    centered = np.hstack([(size - every) / 2, every])
-    mean = agreement.iou(boxes, centered).mean(axis=0).reshape(size)
-    reached = mean[tuple(sides - 1)]
+    mean = agreement.iou(boxes, np.hstack([(size - every) / 2, every])).mean(axis=0)
+    reached = mean.reshape(size)[tuple(sides - 1)]
     yield reached < mean.max() - 1e-9 and f"it reaches {reached:.4f}; another size reaches more"
 
 

@@ -37,18 +37,14 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
     """Turn the form into settings. COURSE_MODE and COURSE_EPOCHS in the environment override it.
 
     "auto" becomes "recorded" wherever CIFAR-10 is at hand or can be downloaded, else "quick";
-    "full" if the recipe has no recorded run. A mode or a data source that is named never falls
-    back to another.
-
-    Raises ValueError for an unknown mode or recipe, a bad number, or a mode not for these data, and
-    FileNotFoundError for "recorded" where no run is.
+    "full" if the recipe has no recorded run. What is named never falls back to another. Raises
+    ValueError for what does not fit, FileNotFoundError for "recorded" where no run is.
     """
     mode = _known_mode(mode)
     epochs = whole_number(*_overridden("EPOCHS", epochs), 1, MOST_EPOCHS)
     seed = whole_number("SEED", seed, 0, MOST_SEED)
     planned, epochs = plan(recipe, epochs)
-    recorded = RECORDED / recipe
-    is_recorded = (recorded / "run.json").is_file()
+    is_recorded = (RECORDED / recipe / "run.json").is_file()
     source, why = _source(mode, data)
     if mode == "auto":
         mode = "quick" if source == "synthetic" else "recorded" if is_recorded else "full"
@@ -59,15 +55,15 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
             raise FileNotFoundError(f"No run is recorded in saved_models/{recipe}: choose 'full'.")
         banner = f"MODE recorded: loads the run in saved_models/{recipe}, trains nothing.\n"
         banner += "EPOCHS, SEED and RUN_FOLDER count in MODE full only."
-        return Settings(mode, source, planned, epochs, seed, recorded, banner)
+        return Settings(mode, source, planned, epochs, seed, RECORDED / recipe, banner)
     if mode == "quick":  # always trained anew
         place = Path(tempfile.mkdtemp(prefix="quick_run_"))
         atexit.register(shutil.rmtree, place, ignore_errors=True)
         banner = "MODE quick: runs every cell, on the SYNTHETIC STAND-IN for CIFAR-10.\n"
         banner += why or "For real pictures choose MODE 'recorded', or 'full' with a GPU."
         return Settings(mode, source, QUICK, QUICK.epochs, seed, place, banner)
-    usual = Path(f"runs/{planned.name}_{planned.epochs}_seed{seed}")
-    place = own_path("RUN_FOLDER", folder) or usual
+    usual = f"runs/{planned.name}_{planned.epochs}_seed{seed}"
+    place = own_path("RUN_FOLDER", folder) or Path(usual)
     if in_colab() and place.absolute().is_relative_to("/content/drive"):
         from google.colab import drive
 
@@ -79,10 +75,7 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
 
 
 def own_path(field: str, text: str) -> Path | None:
-    """The path in a form field, "~" being the home folder; None if the field is empty.
-
-    Raises ValueError for what can be no path here: an address of the web, a name that is too long.
-    """
+    """The path in a form field, "~" being home; None if empty. ValueError for what can be none."""
     text = str(text).strip()
     try:
         path = Path(text).expanduser()
@@ -90,8 +83,8 @@ def own_path(field: str, text: str) -> Path | None:
         path = None
     too_long = any(len(os.fsencode(part)) > 255 for part in re.split(r"[/\\]", text))
     if path is None or too_long or re.match("https?:|data:", text):
-        what = f"{field} = {text[:60]!r} names no place on this machine"
-        raise ValueError(f"{what}; give the path of a file or folder.")
+        what = f"{field} = {text[:60]!r} names no place on this machine; give the path of"
+        raise ValueError(f"{what} a file or folder.")
     return path if text else None
 
 
