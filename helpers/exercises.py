@@ -1,7 +1,6 @@
 """The checks behind the notebooks' exercises: right, or what is wrong with an answer.
 
-An exercise is a cell `NAME = ...`, which runs unanswered, with `exercises.NAME.check(NAME)`, and
-a folded solution below, which the tests execute.
+An exercise is a cell `NAME = ...` with `exercises.NAME.check(NAME)`, and a folded solution.
 """
 
 import numpy as np

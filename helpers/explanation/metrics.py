@@ -1,7 +1,6 @@
 """How good is a heat map? Scores against boxes, deletion and insertion, randomized networks.
 
-Maps are not negative; a map of zeros is empty: no evidence. All is measured picture by picture,
-so that two kinds of maps can be compared on the same pictures.
+Maps are not negative; one of zeros is empty. All is measured per picture, to compare in pairs.
 """
 
 import random
@@ -90,8 +89,7 @@ def gaussian(shape) -> np.ndarray:
 def mosaics(images, masks, classes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every picture in a random quarter among three of other classes: the grid pointing game.
 
-    After Boehle et al., "Convolutional Dynamic Alignment Networks" (2021). Where one object fills
-    the middle, a Gaussian always hits; in a mosaic a map has to know where the class is.
+    After Boehle et al., "Convolutional Dynamic Alignment Networks" (2021). A Gaussian fails here.
 
     Takes (N, H, W, C), bool (N, H, W) and int (N,). Returns images (N, 2H, 2W, C); their members,
     int (N, 4), the n-th picture first; and masks bool (4, N, 2H, 2W), true in the box of that
@@ -141,10 +139,9 @@ def faithfulness(predict, images, maps, classes, baseline) -> dict[str, np.ndarr
 
     Takes predict, from float32 (n, H, W, C) to probabilities (n, classes); raw pixels
     (N, H, W, C); maps (N, h, w), not upsampled; int (N,), the classes followed; and a color (C,):
-    RISE blurs for insertion, but in a blur networks see sea or grass.
-
-    Returns "deletion" and "insertion", float64 (N, h * w + 1): the probability of the class after
-    0, 1, ... h * w cells. Raises ValueError for shapes that do not fit, NaN or negative values.
+    RISE blurs for insertion, but in a blur networks see sea or grass. Returns "deletion" and
+    "insertion", float64 (N, h * w + 1): the probability of the class after 0, 1, ... h * w cells.
+    Raises ValueError for shapes that do not fit, NaN or negative values.
     """
     images, maps, classes = np.asarray(images, np.float32), np.asarray(maps), np.asarray(classes)
     fits = images.ndim == 4 and maps.ndim == 3 and len(images) == len(maps) == len(classes)
@@ -194,10 +191,9 @@ def rank_correlation(maps, others) -> np.ndarray:
 def cascade(model, images, classes, seed: int = 0) -> dict[str, np.ndarray]:
     """Cascading randomization: Adebayo et al., "Sanity Checks for Saliency Maps" (2018).
 
-    From the logits down to the pixels, part by part, a copy of the model gets fresh weights.
-
-    Takes a model without another inside, raw pixels (N, H, W, C) and int (N,), the classes
-    explained. Returns Grad-CAM maps (N, h, w): of the "trained" network, then after each block
+    From the logits down to the pixels, part by part, a copy of the model gets fresh weights. Takes
+    a model without another inside, raw pixels (N, H, W, C) and int (N,), the classes explained.
+    Returns Grad-CAM maps (N, h, w): of the "trained" network, then after each block
     (`stage3_block2`) or lone layer with weights (`logits`).
     """
     copy, fresh = reinitialized(model, seed), reinitialized(model, seed)
@@ -219,9 +215,7 @@ def cascade(model, images, classes, seed: int = 0) -> dict[str, np.ndarray]:
 def reinitialized(model, seed: int):
     """The same network with fresh weights; leaves the caller's random state alone."""
     state = random.getstate()
-    # Keras takes the seeds of initializers from here. A text, because a plain number may be the one
-    # that training started from: then "fresh" weights would be this network's own first ones.
-    random.seed(f"fresh {seed}")
+    random.seed(f"fresh {seed}")  # of Keras' initializers: a text, as training starts from a number
     try:
         return keras.models.clone_model(model)
     finally:

@@ -111,11 +111,10 @@ def _arrange(x_train, y_train, x_test, y_test, source, class_names=CLASS_NAMES, 
     y_train, y_test = (y.reshape(-1).astype(np.int64) for y in (y_train, y_test))
     train, val = split(y_train)
     test = np.argsort(y_test, kind="stable")
+    parts = x_train[train], y_train[train], x_train[val], y_train[val], x_test[test], y_test[test]
     known = hashlib.sha256(x_test[test].tobytes()).hexdigest() == CIFAR10_TEST
-    return Dataset(
-        x_train[train], y_train[train], x_train[val], y_train[val], x_test[test], y_test[test],
-        class_names, "CIFAR-10" if known else source, None if boxes is None else boxes[test],
-    )  # fmt: skip
+    source, boxes = "CIFAR-10" if known else source, None if boxes is None else boxes[test]
+    return Dataset(*parts, class_names, source, boxes)
 
 
 def on_disk() -> bool:

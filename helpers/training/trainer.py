@@ -83,12 +83,9 @@ class Trainer:
 def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callbacks=()) -> Run:
     """Train a fresh network, or go on where the run in `folder` stopped; print a line per epoch.
 
-    Args:
-        recipe, dataset: a Recipe and a Dataset.
-        seed: of initial weights, order and augmentation.
-        epochs: stop after so many, finished ones included; the recipe's number by default.
-        precision: one of `devices.PRECISIONS`; by default that of the run, else the fastest.
-        callbacks: of Keras, told of the run and its epochs; their model is the validated network.
+    Takes a Recipe, a Dataset, the seed of initial weights, order and augmentation, the number of
+    epochs to stop after, finished ones included (the recipe's), one of `devices.PRECISIONS` (that
+    of the run, else the fastest), and Keras callbacks, whose model is the validated network.
 
     Raises ValueError for a number out of range, or a folder with other settings or without a state
     to go on from; OSError where it cannot be written: epochs before are intact.
@@ -120,6 +117,7 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
     machine = environment.describe()
     earlier = [*before.get("earlier_environments", []), before.get("environment", machine)]
     earlier = [other for other in earlier if other != machine]
+    earlier = {"earlier_environments": earlier} if earlier else {}
 
     listeners = keras.callbacks.CallbackList(list(callbacks), model=trainer.network, epochs=epochs)
     listeners.on_train_begin()
@@ -129,11 +127,9 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
         trained = trainer.fit(dataset, epoch, _Progress(f"Epoch {epoch + 1}/{epochs}"))
         row = epoch + 1, recipe.rate(epoch + 0.5), *trained, *trainer.validate(dataset)
         rows.append(dict(zip(COLUMNS, (*row, round(time.perf_counter() - started, 1)))))
-        info = {
-            **identity, "epochs": epochs, "complete": len(rows) == recipe.epochs,
-            "seconds": round(sum(row["seconds"] for row in rows), 1), "environment": machine,
-            **({"earlier_environments": earlier} if earlier else {}),
-        }  # fmt: skip
+        info = {**identity, "epochs": epochs, "complete": len(rows) == recipe.epochs}
+        info["seconds"] = round(sum(row["seconds"] for row in rows), 1)
+        info |= {"environment": machine, **earlier}
         run = Run(folder, pd.DataFrame(rows), info)
         _require_same(folder, _info_in(folder) or identity, identity)  # another may have begun here
         values = _values(run, trainer, values)
