@@ -62,8 +62,8 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
         banner = "MODE quick: runs every cell, on the SYNTHETIC STAND-IN for CIFAR-10.\n"
         banner += why or "For real pictures choose MODE 'recorded', or 'full' with a GPU."
         return Settings(mode, source, QUICK, QUICK.epochs, seed, place, banner)
-    usual = f"runs/{planned.name}_{planned.epochs}_seed{seed}"
-    place = own_path("RUN_FOLDER", folder) or Path(usual)
+    usual = Path(f"runs/{planned.name}_{planned.epochs}_seed{seed}")
+    place = own_path("RUN_FOLDER", folder) or usual
     if in_colab() and place.absolute().is_relative_to("/content/drive"):
         from google.colab import drive
 
@@ -83,8 +83,8 @@ def own_path(field: str, text: str) -> Path | None:
         path = None
     too_long = any(len(os.fsencode(part)) > 255 for part in re.split(r"[/\\]", text))
     if path is None or too_long or re.match("https?:|data:", text):
-        what = f"{field} = {text[:60]!r} names no place on this machine; give the path of"
-        raise ValueError(f"{what} a file or folder.")
+        what = f"{field} = {text[:60]!r} names no place on this machine"
+        raise ValueError(f"{what}; give the path of a file or folder.")
     return path if text else None
 
 

@@ -138,8 +138,8 @@ def faithfulness(predict, images, maps, classes, baseline) -> dict[str, np.ndarr
     fall soon; insertion brings them back in this order. Equal cells come in random order.
 
     Takes predict, from float32 (n, H, W, C) to probabilities (n, classes); raw pixels
-    (N, H, W, C); maps (N, h, w), not upsampled; int (N,), the classes followed; and a color (C,):
-    RISE blurs for insertion, but in a blur networks see sea or grass. Returns "deletion" and
+    (N, H, W, C); maps (N, h, w), not upsampled; int (N,); and the baseline, a color (C,): RISE
+    blurs for insertion, but in a blur networks see sea or grass. Returns "deletion" and
     "insertion", float64 (N, h * w + 1): the probability of the class after 0, 1, ... h * w cells.
     Raises ValueError for shapes that do not fit, NaN or negative values.
     """
