@@ -88,7 +88,7 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
     of the run, else the fastest), and Keras callbacks, whose model is the validated network.
 
     Raises ValueError for a number out of range, or a folder with other settings or without a state
-    to go on from; OSError where it cannot be written: epochs before are intact.
+    to go on from; OSError, FileExistsError where it cannot be written: epochs before are intact.
     """
     folder = Path(folder)
     epochs = whole_number("epochs", recipe.epochs if epochs is None else epochs, 1, recipe.epochs)
