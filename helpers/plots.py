@@ -23,7 +23,7 @@ STYLE = {
     "image.interpolation": "nearest",
     "text.parse_math": False,  # a "$" in a file name or a label is a "$"
 }
-# Colours that colour-blind readers tell apart (Okabe and Ito 2008), dashes and markers of recipes.
+# Colors that color-blind readers tell apart (Okabe and Ito 2008), dashes and markers of recipes.
 LOOKS = {
     "assignment": ("black", (0, (1, 1.2)), "o"), "reproduction": ("#cc79a7", (0, (5, 1.5)), "s"),
     "course": ("#0072b2", "-", "^"), "modern": ("#d55e00", "-", "D"),
@@ -36,10 +36,10 @@ def use_style() -> None:
     plt.rcParams.update(STYLE)
 
 
-def show(figure, alt: str, photos: bool = False) -> None:
-    """Show a figure below the cell with a sentence for those who cannot see it, and close it.
+def show(figure, alt: str, photos: bool = False, place=None) -> None:
+    """Show a figure at a place with a sentence for those who cannot see it, and close it.
 
-    JPEG, a fifth as large, if it holds `photos`; else PNG in 256 colours, twice as fine as a page.
+    JPEG, a fifth as large, if it holds `photos`; else PNG in 256 colors, twice as fine as a page.
     """
     drawn, file = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=figure.dpi * (1 if photos else 2))
@@ -50,7 +50,7 @@ def show(figure, alt: str, photos: bool = False) -> None:
         image.quantize(dither=Image.Dither.NONE).save(file, "png", optimize=True)
     data = {kind: base64.b64encode(file.getvalue()).decode(), "text/plain": alt}
     width = round(figure.get_figwidth() * figure.dpi)
-    display(data, metadata={kind: {"alt": alt, "width": width}}, raw=True)
+    (place or display)(data, metadata={kind: {"alt": alt, "width": width}}, raw=True)
     plt.close(figure)
 
 
@@ -61,12 +61,12 @@ def pictures(
     """Draw pictures row by row, all on one axis, in inches: an axis for each would take seconds.
 
     Args:
-        images: RGB pictures, or maps, each from 0 to its own maximum in the colours of `bar`.
+        images: RGB pictures, or maps, each from 0 to its own maximum in the colors of `bar`.
         titles, rows: texts above the pictures, "" for none, and at the left of the rows.
         columns: pictures per row; neighbours in a `group` of so many stand close together.
         boxes: x, y, w, h in pixels, or None, one per picture; or {label: boxes}, two to compare.
         size: longer side of a picture in inches; multiples of 0.8 suit 32 pixels.
-        heading, bar: texts of the figure, if no boxes are compared, and of a colour bar, 0 to 1.
+        heading, bar: texts of the figure, if no boxes are compared, and of a color bar, 0 to 1.
         wrong: bool, one per picture: a red frame and a cross before the title.
     """
     titles, compared = titles or [""] * len(images), isinstance(boxes, dict)
@@ -153,9 +153,7 @@ def live_curves():
     place = display({"text/plain": "(curves after an epoch)"}, raw=True, display_id=True)
 
     def draw(logs):
-        figure = curves(logs)
-        place.update(figure)
-        plt.close(figure)
+        show(curves(logs), "Accuracy and loss of the epochs so far.", place=place.update)
 
     return draw
 
@@ -179,15 +177,15 @@ def _name_lines(axis, ends):
 def residual_network():
     """Draw a residual block of ResNet20v2, and the network as a chain of such blocks."""
     block = [
-        "x", "normalise\nReLU", "convolution\n1x1, narrow", "normalise\nReLU",
-        "convolution\n3x3, narrow", "normalise\nReLU", "convolution\n1x1, wide", "+", "x + f(x)",
+        "x", "normalize\nReLU", "convolution\n1x1, narrow", "normalize\nReLU",
+        "convolution\n3x3, narrow", "normalize\nReLU", "convolution\n1x1, wide", "+", "x + f(x)",
     ]  # fmt: skip
     network = [
         "pixels", "stem\n3x3", "stage 1\n2 blocks", "stage 2\n2 blocks", "stage 3\n2 blocks",
         "features", "mean over\nplaces", "logits", "softmax",
     ]  # fmt: skip
     colors = dict.fromkeys(("convolution", "stem", "logits"), "#cfe2f3")  # blue, sand, green
-    colors |= {"stage": "#fff2cc"} | dict.fromkeys(("normalise", "features"), "#d9ead3")
+    colors |= {"stage": "#fff2cc"} | dict.fromkeys(("normalize", "features"), "#d9ead3")
     figure = plt.figure(figsize=(10, 4.2))
     axis = figure.add_axes((0, 0, 1, 1), xlim=(-0.55, 8.55), ylim=(-0.8, 4.1))
     axis.set_axis_off()

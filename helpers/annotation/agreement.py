@@ -11,7 +11,7 @@ from helpers.annotation.via import Picture, boxes, ticks
 
 
 def masks(pictures, size) -> np.ndarray:
-    """Pixels whose centre lies in a box: bool (n, height, width); `size` is (width, height)."""
+    """Pixels whose center lies in a box: bool (n, height, width); `size` is (width, height)."""
     xs, ys = np.arange(size[0]) + 0.5, np.arange(size[1])[:, None] + 0.5
     result = np.zeros((len(pictures), size[1], size[0]), bool)
     for mask, picture in zip(result, pictures):

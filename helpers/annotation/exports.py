@@ -84,7 +84,7 @@ def _label_file(filename, suffix):
 def write_yolo(pictures, folder, sizes, categories) -> None:
     """Write labels/NAME.txt per picture, classes.txt, and for trainers data.yaml.
 
-    A line is class index, centre x, centre y, width, height as shares of the picture
+    A line is class index, center x, center y, width, height as shares of the picture
     (https://docs.ultralytics.com/datasets/detect); pictures belong in images/ as `flat_name`.
     """
     require_exportable(pictures, sizes, categories, ".txt")

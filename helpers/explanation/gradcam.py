@@ -54,7 +54,7 @@ class GradCAM:
     - layercam: sum_k relu(G_k) A_k (Jiang et al., doi 10.1109/TIP.2021.3089943);
     - xgradcam: sum_k w_k A_k, w_k = sum of A_k G_k / sum(A_k) (Fu et al., arXiv 2008.02312);
     - eigencam: sum_k v_k (A_k - mean(A_k)), v the first principal direction of the places, for any
-      class the same (Muhammad and Yeasin, arXiv 2008.00299; centred, unlike theirs, as in
+      class the same (Muhammad and Yeasin, arXiv 2008.00299; centered, unlike theirs, as in
       pytorch-grad-cam). Of v and -v the one is taken whose map rises with sum_k A_k.
 
     gradcam++ and xgradcam presume A >= 0, as after a ReLU. The logit is explained, not the
@@ -234,7 +234,7 @@ def check_values(maps) -> None:
 
 
 def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, pixel centres aligned (no shift): (N, h, w) to float32 (N, *size)."""
+    """Bilinear, pixel centers aligned (no shift): (N, h, w) to float32 (N, *size)."""
     return tf.image.resize(np.asarray(maps, np.float32)[..., None], size).numpy()[..., 0]
 
 
@@ -247,6 +247,6 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
             "upsample brings maps to the size of the picture."
         )
     levels = np.round(255 * np.clip(heat, 0, 1)).astype(np.uint8)
-    # OpenCV's colour maps are BGR; shown as RGB, hot would turn blue.
+    # OpenCV's color maps are BGR; shown as RGB, hot would turn blue.
     colors = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     return cv2.addWeighted(np.ascontiguousarray(image), 0.5, colors, 0.5, 0)

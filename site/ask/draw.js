@@ -4,7 +4,7 @@ import { SIDE as PLACES } from "./evidence.js";
 import { SIDE } from "./picture.js";
 
 const FOR = [230, 120, 0];
-const AGAINST = [0, 114, 200]; // orange and blue: told apart by colour-blind readers, too
+const AGAINST = [0, 114, 200]; // orange and blue: told apart by color-blind readers, too
 
 /** RGB pixels as a canvas of 32 x 32. */
 export function canvasOf(pixels) {
