@@ -1,6 +1,7 @@
 """What every test finds: its environment, and a few pictures."""
 
 import os
+import shutil
 import sys
 import tempfile
 import uuid
@@ -34,6 +35,10 @@ def kernel_manager(**options):
 
 
 nbval.kernel.KernelManager = kernel_manager
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 # make test runs two files at a time: those that take longest go first.
 LONG = (

@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import ipywidgets
 import pytest
+from conftest import BROWSER, BROWSERS, FLAGS
 
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -21,8 +21,6 @@ from helpers.files import ROOT
 
 PIXEL = 12  # screen pixels per pixel of the picture
 FRAME = 2  # pixels around it
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason=f"found none of {', '.join(BROWSERS)}"),
     pytest.mark.skipif(
@@ -97,8 +95,7 @@ def _address(server, folder):
 def page(lab):
     """The notebook, its cell run and the annotator on display."""
     with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = driver.chromium.launch(executable_path=BROWSER, args=flags)
+        browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.set_default_timeout(600_000)  # milliseconds
         page.goto(lab)

@@ -5,12 +5,12 @@ import http.server
 import io
 import json
 import re
-import shutil
 import threading
 
 import keras
 import numpy as np
 import pytest
+from conftest import BROWSER, BROWSERS, FLAGS
 from PIL import Image
 from playwright import sync_api
 
@@ -18,14 +18,11 @@ from helpers.files import RECORDED, ROOT
 from helpers.training import data, runs
 from tools import ask
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = [
     pytest.mark.site,
     pytest.mark.skipif(BROWSER is None, reason=f"found none of {', '.join(BROWSERS)}"),
 ]
 MINUS = "\N{MINUS SIGN}"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,17 @@
 """The site as a reader meets it: built once, opened in Chromium."""
 
 import re
-import shutil
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 from urllib.request import url2pathname
 
 import nbformat
 import pytest
+from conftest import BROWSER, BROWSERS, FLAGS
 from playwright.sync_api import sync_playwright
 
 from tools import site
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = [
     pytest.mark.site,
     pytest.mark.skipif(BROWSER is None, reason=f"found none of {', '.join(BROWSERS)}"),
@@ -32,8 +30,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        yield driver.chromium.launch(executable_path=BROWSER, args=flags)
+        yield driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
 
 
 @pytest.fixture

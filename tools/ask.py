@@ -61,7 +61,7 @@ def examples() -> tuple[np.ndarray, list[str]]:
     if data.on_disk():
         sets.insert(0, ("{}", data.load("cifar10"), TAKEN))
     for label, dataset, count in sets:
-        for name, c in zip(dataset.class_names, range(len(dataset.class_names))):
+        for c, name in enumerate(dataset.class_names):
             chosen = np.flatnonzero(dataset.y_test == c)[:count]
             pictures += list(dataset.x_test[chosen])
             labels += [label.format(name) for _ in chosen]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.test_ask import BROWSER, FLAGS
+from tests.conftest import BROWSER, FLAGS
 from tools import ask
 
 ONE_ANSWER = """async () => {
