@@ -1,6 +1,6 @@
 """Annotation records that the tests of annotations and of exports share."""
 
-from helpers.annotation.via import Picture, Region
+from helpers.annotation.via import NOTHING, Picture, Region
 
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 GOOD = {"label": "cat", "viewpoint": "front", "truncated": "no", "occluded": "yes",
@@ -9,6 +9,10 @@ GOOD = {"label": "cat", "viewpoint": "front", "truncated": "no", "occluded": "ye
 
 def rect(x, y, w, h, **attributes):
     return Region({"name": "rect", "x": x, "y": y, "width": w, "height": h}, attributes)
+
+
+def empty(name):
+    return Picture(name, file_attributes=dict(NOTHING))
 
 
 def tree(folder):
@@ -20,5 +24,5 @@ def three_pictures():
     return [
         Picture("a.png", [rect(0, 0, 32, 32, **GOOD), rect(5, 3, 6, 18, **GOOD)]),
         Picture("b (1).png", [rect(1, 2, 3, 4, **{**GOOD, "label": "ship"})]),
-        Picture("c.png"),
+        empty("c.png"),
     ]

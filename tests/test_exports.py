@@ -3,14 +3,13 @@
 import json
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import CLASSES, rect, three_pictures, tree
+from records import CLASSES, empty, rect, three_pictures, tree
 
 from helpers.annotation import exports as ex
 from helpers.annotation.via import AnnotationError, Picture, boxes
@@ -85,7 +84,7 @@ def test_yolo_content(tmp_path, pictures):
         {p.filename: (32, 64) for p in pictures},
         [*CLASSES, "no", "7", 'a: "b" #', "👩\u200d🚀"],
     )
-    pictures[2].regions.append(rect(1, 1, 2, 2, label=classes[-1]))
+    pictures[2] = Picture("c.png", [rect(1, 1, 2, 2, label=classes[-1])])
     ex.write_yolo(pictures, tmp_path, sizes, classes)
     files = tree(tmp_path)
     data = yaml.safe_load(files.pop("data.yaml"))
@@ -140,7 +139,7 @@ def exportable(draw):
         w, h = sizes[f"{stem}.png"] = draw(st.tuples(st.integers(1, 8192), st.integers(1, 8192)))
         boxes = draw(st.lists(st.tuples(share, share, share, share), max_size=3, unique=True))
         regions = [rect(x * w, y * h, u * w, v * h, label=draw(label)) for x, y, u, v in boxes]
-        pictures.append(Picture(f"{stem}.png", regions))
+        pictures.append(Picture(f"{stem}.png", regions) if regions else empty(f"{stem}.png"))
     return pictures, sizes
 
 
@@ -216,7 +215,7 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, pictures, monkeypatch, kind)
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="No space"):
-        write(kind, [replace(p, regions=[]) for p in pictures], tmp_path)
+        write(kind, [empty(p.filename) for p in pictures], tmp_path)
     assert tree(tmp_path) == before
 
 
@@ -245,17 +244,32 @@ def test_damaged_voc(tmp_path, pictures, old, new, word):
     ("-1 .5 .5 .1 .1", "no class -1"), ("1 nan .5 .1 .1", "nan"), ("1 .5 .5 -.1 .1", "negative"),
     ("cat .5 .5 .1 .1", "cat"), ("1 16 16 8 8", "beyond the picture")])  # fmt: skip
 def test_damaged_yolo(tmp_path, text, word):
-    write("yolo", [Picture("a.png")], tmp_path)
+    write("yolo", [empty("a.png")], tmp_path)
     (tmp_path / "yolo/labels/a.txt").write_text(text)
     with pytest.raises(AnnotationError, match=f"a.txt.*{word}"):
         ex.read_yolo(tmp_path / "yolo", {"a.png": (32, 32)})
 
 
-def test_a_picture_without_label_file_is_not_an_empty_one(tmp_path):
-    write("yolo", [Picture("empty.png")], tmp_path)
-    assert ex.read_yolo(tmp_path / "yolo", {"empty.png": (8, 8)}) == [Picture("empty.png")]
-    with pytest.raises(FileNotFoundError, match="No label file .*unseen.txt: leave 'unseen.png'"):
-        ex.read_yolo(tmp_path / "yolo", {"empty.png": (8, 8), "unseen.png": (8, 8)})
+@every_kind
+def test_nothing_to_draw_is_exported_and_not_looked_at_is_left_out(tmp_path, kind):
+    """Every reader tells them apart; also in a YOLO folder of others, without a label file."""
+    seen, unticked = (
+        [Picture("a.png", [rect(1, 2, 3, 4, label="cat")]), empty("b.png")],
+        {"nothing_to_draw": {}},
+    )
+    unseen = [Picture("unseen.png"), Picture("unticked.png", file_attributes=unticked)]
+    write(kind, [unseen[0], *seen, unseen[1]], tmp_path)
+    read = {
+        "coco": lambda sizes: ex.read_coco(tmp_path / "coco.json"),
+        "yolo": lambda sizes: ex.read_yolo(tmp_path / "yolo", sizes),
+        "voc": lambda sizes: ex.read_voc(tmp_path / "voc"),
+    }[kind]
+    assert read(all_32(seen)) == seen
+    files = tree(tmp_path)
+    assert not re.search("unseen|unticked", str(files))
+    if kind == "yolo":
+        assert files["yolo/labels/b.txt"] == b""
+        assert read(all_32([*seen, unseen[0]])) == [*seen, unseen[0]]
 
 
 @pytest.mark.parametrize("part, change, word", [

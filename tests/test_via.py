@@ -184,6 +184,37 @@ def test_what_via_does_without_may_be_missing_or_null(tmp_path):
     assert an.read_via(path) == [Picture("a.png"), Picture("b.png")]
 
 
+TICKED = '{"nothing_to_draw":{"yes":true}}'
+SEEN = [("drawn.png", "{}", True), ("empty.png", TICKED, True),
+        ("unseen.png", "{}", False), ("unticked.png", '{"nothing_to_draw":{}}', False)]  # fmt: skip
+
+
+def test_nothing_to_draw_is_not_the_same_as_not_looked_at(tmp_path, schema):
+    """VIA 2 writes a ticked box so, and {} where it was unticked; all three files keep it."""
+    bare = [f'{name},-1,"{{}}",0,0,"{{}}","{{}}"' for name, *_ in SEEN]
+    cells = [about.replace('"', '""') for _, about, _ in SEEN]
+    rows = [line.replace("{}", cell, 1) for line, cell in zip(bare, cells)]
+    path = csv_file(tmp_path, row("drawn.png"), *rows[1:])
+    pictures = an.read_via(path)
+    assert [p.seen for p in pictures] == [seen for *_, seen in SEEN]
+    assert [p.nothing for p in pictures] == [False, True, False, False]
+    assert pictures[1].file_attributes == an.NOTHING
+    an.write_via_csv(pictures, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()
+    an.write_via_project(pictures, tmp_path / "p.json", schema)
+    assert TICKED in (tmp_path / "p.json").read_text()
+    assert an.read_via(tmp_path / "p.json") == pictures
+    for text in ("yes", True, "TRUE", 1):  # of a spreadsheet, or a text box
+        assert Picture("a", file_attributes={"nothing_to_draw": text}).nothing
+    sizes = dict.fromkeys([*(name for name, *_ in SEEN), "unlisted.png"], (320, 240))
+    [unseen] = checks.check(path, schema, sizes)
+    assert str(unseen).startswith("unseen.png, row 4: not looked at yet (and 2 more). Fix: draw")
+    assert checks.check(path, {**schema, "file": {}}, sizes) == []  # one could not tick it
+    both = replace(pictures[0], file_attributes=an.NOTHING)
+    [contradiction] = checks.check([both])
+    assert "nothing to draw is ticked, but it has a region" in str(contradiction)
+
+
 words = st.text(max_size=8)
 number = st.one_of(st.integers(-(10**6), 10**6), st.floats(-1e6, 1e6))
 rects = st.fixed_dictionaries(dict.fromkeys(("x", "y", "width", "height"), number))
@@ -321,7 +352,7 @@ def test_check_finds(tmp_path, schema, line, problem, fix):
     """One damaged row between two good ones: exactly one finding, with its row, problem and fix."""
     path = csv_file(tmp_path, row("first.png"), line, row("last.png"))
     sizes = dict.fromkeys(("a.png", "first.png", "last.png"), (320, 240))
-    [found] = checks.check(path, schema, sizes)
+    [found] = checks.check(path, {**schema, "file": {}}, sizes)
     assert found.row == 3 and problem in found.problem and fix in found.fix
     assert found.file in ("a.png", "b.png", path.name)
 

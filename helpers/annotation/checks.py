@@ -17,12 +17,13 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
     """Every problem of a VIA file (its path) or of a list of Picture, each cause once.
 
     `schema` as of `read_schema`; `sizes` {file name: (width, height)} in pixels, for borders.
+    Where the schema has the box to tick, pictures that nobody looked at yet are a finding.
     """
-    findings, borders, firsts = [], sizes or {}, {}
+    findings, borders, firsts, rest = [], sizes or {}, {}, sizes or {}
     try:
         pictures = via.read_via(source) if isinstance(source, str | PathLike) else source
     except via.AnnotationError as error:
-        pictures, findings = error.pictures, error.findings
+        pictures, findings, rest = error.pictures, error.findings, {}
     if (factor := enlargement(pictures, borders)) > 1:
         problem = f"boxes reach up to {factor} times beyond their pictures, as in enlarged copies"
         fix = f"divide by their scale, say, via.rescale(pictures, 1 / {factor})"
@@ -33,6 +34,8 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
         if re.search('[",\r\n]', p.filename):
             problem = "comma, quote or line break in the name breaks VIA's CSV"
             found.append((p.row, problem, "rename the file"))
+        if p.nothing and p.regions:
+            found.append((p.row, "nothing to draw is ticked, but it has a region", "drop one"))
         for r in p.regions:
             if problem := via.shape_problem(r.shape, borders.get(p.filename)):
                 found.append((r.row, *problem))
@@ -44,18 +47,25 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
         if (first := firsts.setdefault(p.filename, p)) is not p:
             found.append((p.row, "picture listed twice", f"merge it with row {first.row}"))
         findings += [via.Finding(p.filename, *problem) for problem in found]
+    if schema and via.NOTHING.keys() <= schema["file"].keys():
+        unseen = [(p.filename, p.row) for p in pictures if not p.seen]
+        unseen += [(name, None) for name in rest if name not in firsts]
+        problem, fix = "not looked at yet", "draw its boxes, or tick that there is nothing to draw"
+        findings += [via.Finding(*place, problem, fix) for place in unseen]
     return via.one_per_cause(findings)
 
 
 def _value_problems(values, schema, part):
     """Yield (problem, fix) for attribute values against a part of a schema."""
     specs = schema[part] if schema else {}
-    for name in [name for name in values if schema and name not in specs]:
+    for name in [name for name in values if schema and name not in {**specs, **via.NOTHING}]:
         yield f"attribute {short(name)} is not in the schema", "remove or rename it"
     for name, spec in specs.items():
         value, options, kind = values.get(name), spec.get("options", {}), spec["type"]
         listed = f"choose from {', '.join(options)}"
         if kind != "text" and value in (None, ""):
+            if name in via.NOTHING:  # not ticked
+                continue
             yield f"{name} is missing", listed
         elif kind == "checkbox" and not isinstance(value, dict):
             yield f"{name} is {short(value)}, not a checkbox", 'write {"option": true}, or {}'

@@ -1,6 +1,7 @@
 """Annotations as COCO, YOLO and Pascal VOC, written and read back.
 
 The class of a region is its attribute "label"; `sizes` is {file name: (width, height)} in pixels.
+A picture without a box stands for one with nothing to draw: those not looked at are left out.
 Writers raise AnnotationError before they write, or OSError; readers that or FileNotFoundError.
 """
 
@@ -30,7 +31,7 @@ def write_coco(pictures, path, sizes, categories) -> None:
 
     Ids begin at 1, in the order of `categories`: pycocotools scores an annotation 0 as a miss.
     """
-    require_exportable(pictures, sizes, categories)
+    pictures = require_exportable(pictures, sizes, categories)
     ids = {name: i for i, name in enumerate(categories, 1)}
     images, annotations = [], []
     for image_id, p in enumerate(pictures, 1):
@@ -54,14 +55,15 @@ def read_coco(path) -> list[via.Picture]:
     with via.reading(path, "COCO file"):
         coco = parse_json(read_text(path))
         names = _by_id(coco, "categories", "name")
-        pictures = {i: via.Picture(name) for i, name in _by_id(coco, "images", "file_name").items()}
+        images = _by_id(coco, "images", "file_name")
+        regions = {image: [] for image in images}
         for a in member(coco, "annotations", list):
             image, category = member(a, "image_id", int), member(a, "category_id", int)
-            if image not in pictures or category not in names:
+            if image not in images or category not in names:
                 raise ValueError(f"there is no image {image}, or no category {category}")
             attributes = {**member(a, "attributes", dict, {}), "label": names[category]}
-            pictures[image].regions.append(_rect(member(a, "bbox", list), attributes))
-        return list(pictures.values())
+            regions[image].append(_rect(member(a, "bbox", list), attributes))
+        return [_looked_at(images[image], regions[image]) for image in images]
 
 
 def _by_id(coco, part, key):
@@ -70,6 +72,10 @@ def _by_id(coco, part, key):
     if len(texts) < len(entries):
         raise ValueError(f"two {part} have one id")
     return texts
+
+
+def _looked_at(filename, regions):
+    return via.Picture(filename, regions, file_attributes={} if regions else dict(via.NOTHING))
 
 
 def flat_name(filename) -> str:
@@ -87,7 +93,7 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
     A line is class index, center x, center y, width, height as shares of the picture
     (https://docs.ultralytics.com/datasets/detect); pictures belong in images/ as `flat_name`.
     """
-    require_exportable(pictures, sizes, categories, ".txt")
+    pictures = require_exportable(pictures, sizes, categories, ".txt")
     indices = {name: i for i, name in enumerate(categories)}
     names = "".join(f"  {i}: {to_json(name)}\n" for name, i in indices.items())
     yaml = f"train: images\nval: images  # choose other pictures\nnames:\n{names}"
@@ -105,14 +111,15 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
 
 
 def read_yolo(folder, sizes) -> list[via.Picture]:
-    """Read the pictures that `sizes` names; a missing label file does not stand for no boxes."""
+    """Read the pictures that `sizes` names; one without a label file is not looked at yet."""
     folder, pictures = Path(folder), []
     with via.reading(folder / "classes.txt", "list of classes"):
         names = read_text(folder / "classes.txt").splitlines()
     for filename, size in sizes.items():
         path, regions = folder / "labels" / _label_file(filename, ".txt"), []
         if not path.is_file():
-            raise FileNotFoundError(f"No label file {path}: leave {filename!r} out of sizes.")
+            pictures.append(via.Picture(filename))
+            continue
         with via.reading(path, "YOLO label file"):
             for line in path.read_text(encoding="utf-8-sig").splitlines():
                 index, *numbers = line.split()
@@ -125,7 +132,7 @@ def read_yolo(folder, sizes) -> list[via.Picture]:
                 low, high = edges.clip(0, 1) * size
                 box = [*low.tolist(), *(high - low).tolist()]
                 regions.append(_rect(box, {"label": names[int(index)]}))
-        pictures.append(via.Picture(filename, regions))
+        pictures.append(_looked_at(filename, regions))
     return pictures
 
 
@@ -134,7 +141,7 @@ def write_voc(pictures, folder, sizes) -> None:
 
     Whole pixels, counted from 1, the last one included: xmin = x + 1, xmax = x + width.
     """
-    require_exportable(pictures, sizes, suffix=".xml")
+    pictures = require_exportable(pictures, sizes, suffix=".xml")
     files = {}
     for p in pictures:
         root, (width, height) = ET.Element("annotation"), sizes[p.filename]
@@ -171,7 +178,7 @@ def read_voc(folder) -> list[via.Picture]:
                 left, top, right, bottom = (float(_need(thing, f"bndbox/{s}")) for s in SIDES)
                 box = left - 1, top - 1, right - left + 1, bottom - top + 1
                 regions.append(_rect(box, {"label": _need(thing, "name")}))
-            pictures.append(via.Picture(_need(root, "filename"), regions))
+            pictures.append(_looked_at(_need(root, "filename"), regions))
     return pictures
 
 
@@ -187,11 +194,15 @@ def _rect(box, attributes):
     return via.Region(shape, attributes)
 
 
-def require_exportable(pictures, sizes, categories=None, suffix=None) -> None:
-    """Raise AnnotationError for what no export can hold; `suffix` of label files per picture."""
+def require_exportable(pictures, sizes, categories=None, suffix=None) -> list:
+    """The pictures looked at; AnnotationError for what no export can hold.
+
+    `suffix` is that of label files, one per picture.
+    """
     findings = check(pictures, sizes=sizes)
     if findings := findings or [via.Finding(*p) for p in _problems(pictures, categories, suffix)]:
         raise via.AnnotationError(*findings)
+    return [p for p in pictures if p.seen]
 
 
 def _problems(pictures, categories, suffix):

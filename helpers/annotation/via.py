@@ -32,6 +32,8 @@ SHAPES = {
     "polyline": ("all_points_x", "all_points_y"),
     "point": ("cx", "cy"),
 }
+NOTHING = {"nothing_to_draw": {"yes": True}}  # file attributes of a picture seen to be empty
+YES = ("yes", "true", "1")
 TOLERANCE = 1e-3  # pixels; VIA rounds to three decimals
 DAMAGED = (ValueError, RecursionError, csv.Error, ParseError)  # what damaged text raises
 
@@ -56,6 +58,17 @@ class Picture:
     size: int | str = -1
     file_attributes: dict = field(default_factory=dict)
     row: int | None = field(default=None, compare=False)
+
+    @property
+    def nothing(self) -> bool:
+        """Looked at, and there is nothing to draw: NOTHING is ticked, or a text says so."""
+        value = self.file_attributes.get(*NOTHING)
+        return any(value.values()) if isinstance(value, dict) else str(value).lower() in YES
+
+    @property
+    def seen(self) -> bool:
+        """False for a picture that nobody has looked at yet."""
+        return self.nothing or bool(self.regions)
 
 
 class Finding(NamedTuple):
