@@ -120,7 +120,7 @@ STOPS = [
     ("ANNOTATIONS", [Picture(name) for name in NAMES], "it holds no box"),
     ("ANNOTATIONS", rects([(64, 80, 160, 192)] * 6), "in section 4, in VIA_FILE"),
     ("ANNOTATIONS", rects([*[(4, 5, 10, 12)] * 5, (30, 3, 20, 20)]), "reaches outside the picture"),
-    ("ANNOTATIONS", rects(names=["Set1/" + NAMES[0], NAMES[0]] * 3), "same region"),
+    ("ANNOTATIONS", rects(names=["Set1/" + NAMES[0], NAMES[0]] * 3), "picture listed twice"),
     ("ANNOTATIONS", rects([(4, 5, 9, None)] * 6), "height is None, not finite numbers"),
     ("VIA_FILE", rects(), "Name the file in ANNOTATIONS"),
 ]

@@ -404,6 +404,24 @@ def test_tidy_cuts_what_reaches_a_little_over_the_border():
     assert checks.tidy(after, {"a.png": (32, 32)}) == (after, [])
 
 
+def test_tidy_leaves_one_of_repeated_regions(tmp_path, schema):
+    """Real files hold one region up to 80 times; another label on the same box is no repeat."""
+    other = {**GOOD, "label": "dog"}
+    lines = [row(), *[row("b.png")] * 80, row("b.png", attributes=dict(reversed(GOOD.items())))]
+    path = csv_file(tmp_path, *lines, row("b.png", attributes=other), row("c.png"), row("c.png"))
+    [same, differs] = checks.check(path, schema)
+    assert str(same) == (
+        "b.png, row 4: same region as in row 3 (and 80 more). "
+        "Fix: delete one of them, as checks.tidy does."
+    )
+    assert differs.row == 84 and differs.fix == "delete one of them"
+    after, [change] = checks.tidy(an.read_via(path))
+    assert [[r.row for r in p.regions] for p in after] == [[2], [3, 84], [85]]
+    told = "b.png, row 4: region drawn twice (and 80 more). Fix: done, one is left."
+    assert str(change) == told
+    assert checks.check(after, schema) == [differs]
+
+
 def test_tidy_leaves_alone_what_it_cannot_mend():
     circle = Region({"name": "circle", "cx": 1, "cy": 5, "r": 1.5})
     for region in (rect(30, 0, 5, 5), circle, Region({"name": "blob"})):

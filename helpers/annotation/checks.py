@@ -40,7 +40,8 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
             if problem := via.shape_problem(r.shape, borders.get(p.filename)):
                 found.append((r.row, *problem))
             if (first := firsts.setdefault((id(p), str(r.shape)), r)) is not r:
-                found.append((r.row, f"same region as in row {first.row}", "delete one of them"))
+                fix = "delete one of them" + ", as checks.tidy does" * (r == first)
+                found.append((r.row, f"same region as in row {first.row}", fix))
             found += [(r.row, *each) for each in _value_problems(r.attributes, schema, "region")]
         if sizes is not None and p.filename not in sizes:
             found.append((p.row, "no picture of this name", "correct it, or add the picture"))
@@ -89,14 +90,14 @@ def enlargement(pictures, sizes) -> int:
 
 
 def tidy(pictures, sizes=None, pixels=1) -> tuple[list[via.Picture], list[via.Finding]]:
-    """The pictures without white space around attribute values, and what was changed.
+    """The pictures without repeats and white space around attribute values, and what was changed.
 
     A rect that reaches up to `pixels` over the border is cut there: VIA writes x = -0.06 after a
     drag one screen pixel too long. `sizes` {file name: (width, height)} in pixels; None: no cut.
     """
     result, changes = [], []
     for p in pictures:
-        regions, size = [], (sizes or {}).get(p.filename)
+        regions, size = {}, (sizes or {}).get(p.filename)
         for r in p.regions:
             old, shape = r.attributes, r.shape
             values = {k: v.strip() if isinstance(v, str) else v for k, v in old.items()}
@@ -108,7 +109,10 @@ def tidy(pictures, sizes=None, pixels=1) -> tuple[list[via.Picture], list[via.Fi
                 x, y, u, v = np.clip([x, y, x + w, y + h], 0, (*size, *size))
                 shape = {**shape, **via.rect(np.round([x, y, u - x, v - y], 3).tolist())}
                 told.append((f"rect reached {far:.2g} pixels over the border", "done, cut there"))
-            regions.append(replace(r, shape=shape, attributes=values))
+            kept = replace(r, shape=shape, attributes=values)
+            key = str([sorted(part.items()) for part in (shape, values)])
+            if regions.setdefault(key, kept) is not kept:
+                told = [("region drawn twice", "done, one is left")]
             changes += [via.Finding(p.filename, r.row, *change) for change in told]
-        result.append(replace(p, regions=regions))
+        result.append(replace(p, regions=list(regions.values())))
     return result, via.one_per_cause(changes)
