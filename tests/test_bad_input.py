@@ -30,7 +30,7 @@ from PIL import Image
 from test_layout import code_of
 
 from helpers import files, settings
-from helpers.annotation import annotator, via
+from helpers.annotation import annotator, exports, via
 from helpers.annotation.via import HEADER, AnnotationError
 from helpers.explanation import gradcam, metrics
 from helpers.training import data, runs, trainer
@@ -236,6 +236,21 @@ CASES = [
          "export it again", lambda d: call(via.read_schema, d.file("a.json", PROJECT))),
     Case("text for a coordinate", AnnotationError, "a.png, row 2: x is '1'", "draw the region",
          lambda d: call(via.rescale, read_via(d.via(ROW.replace(":1,", ':""1"",'))), 1 / 16)),
+    Case("a zip of annotations", AnnotationError, "yolo.zip: no valid", "unpack a zip",
+         lambda d: call(exports.read_any, d.file("yolo.zip", d.bomb()))),
+    Case("a folder without annotations", AnnotationError, "no XML, JSON or CSV", "the folder of",
+         lambda d: call(exports.read_any, d.subfolder("photos"), {"a.png": (9, 9)})),
+    Case("YOLO without pictures", AnnotationError, "no label file has the name", "name the pictur",
+         lambda d: d.file("classes.txt", "cat") and call(exports.read_any, d.folder)),
+    Case("another JSON", AnnotationError, "a.json: no valid VIA file", "export it again",
+         lambda d: call(exports.read_any, d.file("a.json", '{"name": "cat"}'))),
+    Case("a damaged data.yaml", AnnotationError, "data.yaml: no valid list", "export it again",
+         lambda d: d.file("data.yaml", "names: [cat") and call(exports.read_any, d.folder)),
+    Case("a CSV of boxes with a gap", AnnotationError, "a.csv: no valid CSV", "export it again",
+         lambda d: call(exports.read_any, d.file("a.csv", "filename,class,xmin,ymin,xmax,ymax\n"
+                                                 "a.png,cat,1,,3,4"))),
+    Case("a box cropped away", AnnotationError, "reaches outside the picture (3 x 3)", "move its b",
+         lambda d: call(exports.write_voc, read_via(d.via(ROW)), d.folder, {"a.png": (3, 3)})),
     Case("boxes onto a full disk", OSError, "No space left on device", "make room",
          lambda d: d.full_disk() or call(via.write_via_csv, [], d.folder / "mine.csv")),
     Case("a folder in the file's place", IsADirectoryError, "cannot be written", "another place",

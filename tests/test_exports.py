@@ -4,15 +4,18 @@ import json
 import math
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from records import CLASSES, empty, rect, three_pictures, tree
 
 from helpers.annotation import exports as ex
-from helpers.annotation.via import AnnotationError, Picture, boxes
+from helpers.annotation.via import HEADER, AnnotationError, Picture, boxes
+from helpers.files import write_text
 
 pytestmark = [
     pytest.mark.filterwarnings("error"),
@@ -88,7 +91,7 @@ def test_yolo_content(tmp_path, pictures):
     ex.write_yolo(pictures, tmp_path, sizes, classes)
     files = tree(tmp_path)
     data = yaml.safe_load(files.pop("data.yaml"))
-    assert data == {"train": "images", "val": "images", "names": dict(enumerate(classes))}
+    assert data == {"train": "images", "val": "images", "names": classes}
     assert files == {
         "classes.txt": ("\n".join(classes) + "\n").encode(),
         "labels/a.txt": b"3 0.500000 0.250000 1.000000 0.500000\n"
@@ -118,7 +121,8 @@ def test_names_with_folders_spaces_and_brackets(tmp_path, name, stem):
         write(kind, pictures, tmp_path)
     yolo = {"yolo/classes.txt", "yolo/data.yaml", f"yolo/labels/{stem}.txt"}
     assert set(tree(tmp_path)) == {"coco.json", *yolo, f"voc/{stem}.xml"}
-    assert ex.read_coco(tmp_path / "coco.json") == ex.read_voc(tmp_path / "voc") == pictures
+    for export in ("coco.json", "voc"):
+        assert ex.read_any(tmp_path / export, {name: (32, 32)}) == pictures
     assert ex.read_yolo(tmp_path / "yolo", {name: (32, 32)}) == pictures
 
 
@@ -187,9 +191,10 @@ def test_regions_that_cannot_be_exported(tmp_path, pictures, kind, region, word)
     assert tree(tmp_path) == before
 
 
-def test_label_files_are_named_by_stem(tmp_path):
-    for kind, names in (("voc", ["a.png", "A.jpg"]), ("yolo", ["a/b.png", "a__b.png"])):
-        with pytest.raises(AnnotationError, match="share one label file .*rename one of them"):
+def test_no_two_pictures_share_a_name(tmp_path):
+    twins = ["a/b.png", "a__b.png"]
+    for kind, names in (("voc", ["a.png", "A.jpg"]), ("yolo", twins), ("coco", twins)):
+        with pytest.raises(AnnotationError, match="share the name .*rename one of them"):
             write(kind, [Picture(name) for name in names], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -252,24 +257,13 @@ def test_damaged_yolo(tmp_path, text, word):
 
 @every_kind
 def test_nothing_to_draw_is_exported_and_not_looked_at_is_left_out(tmp_path, kind):
-    """Every reader tells them apart; also in a YOLO folder of others, without a label file."""
-    seen, unticked = (
-        [Picture("a.png", [rect(1, 2, 3, 4, label="cat")]), empty("b.png")],
-        {"nothing_to_draw": {}},
-    )
-    unseen = [Picture("unseen.png"), Picture("unticked.png", file_attributes=unticked)]
-    write(kind, [unseen[0], *seen, unseen[1]], tmp_path)
-    read = {
-        "coco": lambda sizes: ex.read_coco(tmp_path / "coco.json"),
-        "yolo": lambda sizes: ex.read_yolo(tmp_path / "yolo", sizes),
-        "voc": lambda sizes: ex.read_voc(tmp_path / "voc"),
-    }[kind]
-    assert read(all_32(seen)) == seen
-    files = tree(tmp_path)
-    assert not re.search("unseen|unticked", str(files))
-    if kind == "yolo":
-        assert files["yolo/labels/b.txt"] == b""
-        assert read(all_32([*seen, unseen[0]])) == [*seen, unseen[0]]
+    seen = [Picture("a.png", [rect(1, 2, 3, 4, label="cat")]), empty("b.png")]
+    unticked = Picture("unticked.png", file_attributes={"nothing_to_draw": {}})
+    pictures = [Picture("unseen.png"), *seen, unticked]
+    write(kind, pictures, tmp_path)
+    assert not re.search("unseen|unticked", str(files := tree(tmp_path)))
+    assert files.get("yolo/labels/b.txt", b"") == b""
+    assert ex.read_any(tmp_path / kind if kind != "coco" else tmp_path, all_32(pictures)) == seen
 
 
 @pytest.mark.parametrize("part, change, word", [
@@ -293,3 +287,126 @@ def test_an_attribute_does_not_replace_the_category(tmp_path):
     coco = {"images": [{"id": 1, "file_name": "a"}], "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "c").write_text(json.dumps({**coco, "annotations": [box]}))
     assert ex.read_coco(tmp_path / "c") == [Picture("a", [rect(1, 2, 3, 4, label="cat")])]
+
+
+def test_tools_find_the_pictures_beside_the_exports(tmp_path):
+    """By the rules of pycocotools, of Ultralytics' trainer, and of VOC's readers (supervision)."""
+    COCO = pytest.importorskip("pycocotools.coco", reason="a test requirement").COCO
+    yaml = pytest.importorskip("yaml", reason="a requirement")
+    sizes = {"Set1/a.png": (64, 40), "Set2/a.png": (40, 64), "b.jpg": (300, 20), "c.png": (9, 9)}
+    boxes = {"Set1/a.png": (60, 30, 4, 10), "Set2/a.png": (0, 0, 40, 64), "b.jpg": (290, 1, 9, 9)}
+    pictures = [Picture(n, [rect(*box, label="cat")]) for n, box in boxes.items()]
+    pictures += [empty("c.png"), Picture("unseen.png")]
+    for _ in range(2):  # the pictures do not hinder a second export
+        ex.write_yolo(pictures, tmp_path, {**sizes, "unseen.png": (9, 9)}, ["dog", "cat"])
+        ex.write_coco(pictures, tmp_path / "coco.json", {**sizes, "unseen.png": (9, 9)}, ["cat"])
+        ex.write_voc(pictures, tmp_path / "voc", {**sizes, "unseen.png": (9, 9)})
+        (tmp_path / "images").mkdir(exist_ok=True)
+        for name, (width, height) in sizes.items():
+            Image.new("RGB", (width, height)).save(tmp_path / "images" / ex.flat_name(name))
+    coco = COCO(str(tmp_path / "coco.json"))
+    assert len(coco.imgs) == len(sizes) and len(coco.getAnnIds()) == len(boxes)
+    for entry in coco.imgs.values():
+        with Image.open(tmp_path / "images" / entry["file_name"]) as image:
+            assert image.size == (entry["width"], entry["height"])
+        for a in coco.imgToAnns[entry["id"]]:
+            assert coco.annToMask(a).sum() == a["area"]
+    data = yaml.safe_load((tmp_path / "data.yaml").read_text())
+    found = sorted((tmp_path / data["train"]).rglob("*.*"))
+    assert len(found) == len(sizes) == len(list((tmp_path / "labels").iterdir()))
+    for path in found:
+        label = "/labels/".join(str(path).rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt"
+        lines = np.loadtxt(label, ndmin=2) if Path(label).read_text() else np.empty((0, 5))
+        assert lines.shape[1] == 5 and (lines[:, 1:] <= 1).all() and (lines[:, 1:] >= 0).all()
+        assert [data["names"][int(i)] for i in lines[:, 0]] == ["cat"] * (path.name != "c.png")
+        voc = ElementTree.parse(tmp_path / "voc" / f"{path.stem}.xml")
+        assert voc.findtext("filename") == path.name
+        with Image.open(path) as image:
+            assert image.size == tuple(int(voc.findtext(f"size/{k}")) for k in ("width", "height"))
+
+
+VOC = """<annotation><folder>x</folder><filename>{name}</filename><path>C:\\x\\{name}</path>
+<source><database>Unknown</database></source><size><width>64</width><height>40</height><depth>3
+</depth></size><segmented>0</segmented>{objects}</annotation>"""
+OBJECT = """<object><name>{}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>0
+</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"""
+DRAWN = VOC.format(name="a.png", objects=OBJECT.format("cat", 9, 5, 24, 14))
+FROM_0 = VOC.format(
+    name="a.png",
+    objects=OBJECT.format("cat", 8, 4, 24, 14) + OBJECT.format("dog", 0, 0, 64, 40),
+)
+UNDRAWN = VOC.format(name="b.png", objects="")
+LINE, OUTLINE = "1 .25 .225 .25 .25\n", "1 .125 .1 .375 .1 .375 .35 .2 .35\n"
+COCO = {
+    "images": [{"id": 7, "file_name": "train/a.png"}, {"id": 8, "file_name": "train/b.png"}],
+    "annotations": [{"id": 1, "image_id": 7, "category_id": 0, "bbox": [8, 4, 16, 10]}],
+    "categories": [{"id": 0, "name": "cat"}],
+}
+OUTLINED = [{**COCO["annotations"][0], "bbox": [], "segmentation": [[8, 4, 24, 9], [10, 14]]}]
+SIDES = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+
+
+@pytest.mark.parametrize("files, empty_too", [
+    ({"a.xml": DRAWN, "b.xml": UNDRAWN}, True), ({"train/a.xml": DRAWN}, False),
+    ({"classes.txt": "dog\ncat\n", "a.txt": LINE, "b.txt": ""}, True),  # labelImg
+    ({"classes.txt": "dog\ncat", "notes.json": "{}", "labels/a.txt": LINE}, False),  # Label Studio
+    ({"data.yaml": "names: ['dog', 'cat']\nnc: 2", "train/labels/a.txt": OUTLINE,
+      "valid/labels/b.txt": "\n", "README.txt": "Hello"}, True),  # Roboflow
+    ({"data.yml": "names:\n  0: no\n  1: cat\n", "labels/train/a.txt": LINE}, False),
+    ({"obj.names": "dog\ncat\n", "obj_train_data/a.txt": LINE, "train.txt": "a.png"}, False),
+    ({"train/_annotations.coco.json": json.dumps(COCO)}, True),
+    ({"coco.json": json.dumps({**COCO, "annotations": OUTLINED})}, True),
+    ({"_annotations.csv": SIDES + "a.png,64,40,cat,9,5,24,14\n"}, False),
+    ({"via.csv": f'{HEADER}\nx/a.jpg,-1,"{{}}",1,0,"{{""name"":""rect"",""x"":8,""y"":4,'
+      '""width"":16,""height"":10}","{""label"":""cat""}"'}, False)])  # fmt: skip
+def test_read_any_tells_formats_by_content(tmp_path, files, empty_too):
+    """As labelImg, Roboflow, CVAT and others write them; the pictures lie in a folder."""
+    for name, text in files.items():
+        write_text(tmp_path / name, text)
+    sizes = {"Set1/a.png": (64, 40), "Set1/b.png": (64, 40), "Set1/unseen.png": (9, 9)}
+    drawn = Picture("Set1/a.png", [rect(8, 4, 16, 10, label="cat")])
+    read = ex.read_any(tmp_path, sizes)
+    assert read == [drawn, *[empty("Set1/b.png")] * empty_too]
+    if len(files) == 1:
+        assert ex.read_any(tmp_path / next(iter(files)), sizes) == read
+
+
+def test_boxes_from_0_are_told_by_a_0(tmp_path):
+    for name, text in (
+        ("a.xml", FROM_0),
+        ("a.csv", SIDES + "a,1,1,cat,8,4,24,14\na,1,1,NA,0,0,64,40"),
+    ):
+        write_text(tmp_path / name, text)
+        assert boxes(ex.read_any(tmp_path / name)).tolist() == [[8, 4, 16, 10], [0, 0, 64, 40]]
+
+
+@pytest.mark.parametrize(
+    "content, program",
+    [
+        (
+            '{"version":"5.2","flags":{},"shapes":[],"imagePath":"a.png","imageData":null}',
+            "LabelMe",
+        ),
+        ('[{"id":1,"annotations":[],"predictions":[],"data":{"image":"a.png"}}]', "Label Studio"),
+        ('{"project":{},"config":{},"attribute":{},"file":{},"metadata":{},"view":{}}', "VIA 3"),
+        ("<?xml version='1.0'?><annotations><version>1.1</version></annotations>", "CVAT"),
+    ],
+)
+def test_what_is_not_read_is_named(tmp_path, content, program):
+    write_text(tmp_path / "x", content)
+    with pytest.raises(AnnotationError, match=f"^x: the own format of {program}, .*Fix: export it"):
+        ex.read_any(tmp_path / "x")
+
+
+def test_one_label_file_for_two_pictures(tmp_path):
+    write_text(tmp_path / "classes.txt", "cat")
+    write_text(tmp_path / "a.txt", "")
+    sizes = {"Set1/a.png": (9, 9), "Set2/a.png": (9, 9)}
+    with pytest.raises(AnnotationError, match="a.txt.*not the only one that fits 'Set1/a.png'"):
+        ex.read_any(tmp_path, sizes)
+    write_text(tmp_path / "Set1/a.txt", "")
+    (tmp_path / "a.txt").unlink()
+    assert ex.read_any(tmp_path, sizes) == [empty("Set1/a.png")]
+    write_text(tmp_path / "labels/Set1/a.txt", "")
+    with pytest.raises(AnnotationError, match="a.txt.*not the only one that fits 'Set1/a.png'"):
+        ex.read_any(tmp_path, sizes)

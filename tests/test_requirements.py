@@ -16,6 +16,7 @@ SOURCES = [*ROOT.glob("helpers/**/*.py"), *ROOT.glob("tools/*.py"), *ROOT.glob("
 IMPORTED_AS = {
     "opencv-python": {"cv2"},
     "pillow": {"PIL"},
+    "pyyaml": {"yaml"},
     "jupyter-bbox-widget": {"jupyter_bbox_widget"},
     # The package jupyter stands for these, and for the front ends.
     "jupyter": {"IPython", "ipywidgets", "nbclient", "nbformat", "traitlets"},

@@ -30,7 +30,8 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
         findings.append(via.Finding(pictures[0].filename, None, problem, fix))
         borders = {}
     for p in pictures:
-        found = [(p.row, *each) for each in _value_problems(p.file_attributes, schema, "file")]
+        values = {**{name: {} for name in via.NOTHING}, **p.file_attributes}
+        found = [(p.row, *each) for each in _value_problems(values, schema, "file")]
         if re.search('[",\r\n]', p.filename):
             problem = "comma, quote or line break in the name breaks VIA's CSV"
             found.append((p.row, problem, "rename the file"))
@@ -65,8 +66,6 @@ def _value_problems(values, schema, part):
         value, options, kind = values.get(name), spec.get("options", {}), spec["type"]
         listed = f"choose from {', '.join(options)}"
         if kind != "text" and value in (None, ""):
-            if name in via.NOTHING:  # not ticked
-                continue
             yield f"{name} is missing", listed
         elif kind == "checkbox" and not isinstance(value, dict):
             yield f"{name} is {short(value)}, not a checkbox", 'write {"option": true}, or {}'

@@ -1,16 +1,23 @@
-"""Annotations as COCO, YOLO and Pascal VOC, written and read back.
+"""Annotations as COCO, YOLO and Pascal VOC, written and read; `read_any` tells them apart.
 
 The class of a region is its attribute "label"; `sizes` is {file name: (width, height)} in pixels.
 A picture without a box stands for one with nothing to draw: those not looked at are left out.
+One folder may hold what all three write, and images/ with the pictures exported, upright, named
+by `flat_name`. (To a trainer, a picture there without a label file would be an empty one.)
 Writers raise AnnotationError before they write, or OSError; readers that or FileNotFoundError.
 """
 
+import io
+import json
 import re
 import xml.etree.ElementTree as ET
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from reprlib import repr as short
 
 import numpy as np
+import pandas as pd
+import yaml
 
 from helpers.annotation import via
 from helpers.annotation.checks import check
@@ -24,6 +31,61 @@ HAIR = 1e-3  # of a picture: what other programs' rounding reaches over its bord
 NOT_A_NAME = re.compile(
     rf'[<>:"|?*\\/{CONTROL}]|[. ]$|^(con|prn|aux|nul|(com|lpt)[0-9]) *(\.|$)', re.IGNORECASE
 )
+# who writes what is not read here: by how it begins, by a member of the JSON, by the root of XML
+OTHERS = {"[": "Label Studio", "imagePath": "LabelMe", "view": "VIA 3", "<annotations>": "CVAT"}
+
+
+def read_any(path, sizes=None) -> list[via.Picture]:
+    """Read VIA, COCO, Pascal VOC (labelImg), YOLO, or CSV with xmin to ymax: a file, or a folder.
+
+    `sizes` is of the pictures: YOLO needs it, and others may name them without folders, or with
+    another suffix. AnnotationError names other formats.
+    """
+    path, sizes, meant = Path(path), sizes or {}, _finder(sizes or {})
+    files = [p for p in sorted(path.rglob("*.*")) if p.suffix.lower() in (".xml", ".json", ".csv")]
+    if path.is_dir() and (_classes(path) or not files):
+        return read_yolo(path, sizes)
+    pictures = [p for file in files or [path] for p in _read_file(file)]
+    names = [p.filename if p.filename in sizes else meant(p.filename) for p in pictures]
+    return [replace(p, filename=n[0]) if len(n) == 1 else p for p, n in zip(pictures, names)]
+
+
+def _read_file(path):
+    with via.reading(path, "file of annotations"):
+        text = read_text(path).strip()
+        marks = json.loads(text).keys() if text[0] == "{" else {text[0]}
+        marks = {f"<{ET.fromstring(text).tag}>"} if text[0] == "<" else marks
+    for program in [OTHERS[mark] for mark in OTHERS if mark in marks]:
+        problem = f"the own format of {program}, which is not read here"
+        fix = "export it there as COCO or YOLO, or convert it, say, by labelme2coco"
+        raise via.AnnotationError(via.Finding(path.name, None, problem, fix))
+    if "<annotation>" in marks:
+        return read_voc(path)
+    if {"images", "annotations"} <= set(marks):
+        return read_coco(path)
+    if {"filename", "class", *SIDES} <= set(text.splitlines()[0].split(",")):
+        with via.reading(path, "CSV of boxes"):  # "NA" and "None" may be labels
+            table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+            groups = table.groupby("filename", sort=False)[["class", *SIDES]]
+            return [via.Picture(name, _rects(rows.to_numpy())) for name, rows in groups]
+    return via.read_via(path)
+
+
+def _rects(rows):
+    """Regions of (label, xmin, ymin, xmax, ymax): counted from 1, as VOC does, unless one is 0."""
+    sides = np.array([row[1:] for row in rows], float).reshape(-1, 4)
+    sides[:, :2] -= sides.min(initial=1) >= 1
+    sides[:, 2:] -= sides[:, :2]
+    return [_rect(box, {"label": row[0]}) for row, box in zip(rows, sides.tolist())]
+
+
+def _finder(names):
+    """A function of a file name: those of `names` with its stem, with folders or without."""
+    stems = {}
+    for name in names:
+        for stem in {_label_file(name, ""), PurePosixPath(name).stem}:
+            stems.setdefault(stem, []).append(name)
+    return lambda n: stems.get(_label_file(n, "")) or stems.get(PureWindowsPath(n).stem, [])
 
 
 def write_coco(pictures, path, sizes, categories) -> None:
@@ -36,7 +98,7 @@ def write_coco(pictures, path, sizes, categories) -> None:
     images, annotations = [], []
     for image_id, p in enumerate(pictures, 1):
         size = dict(zip(("width", "height"), sizes[p.filename]))
-        images.append({"id": image_id, "file_name": p.filename, **size})
+        images.append({"id": image_id, "file_name": flat_name(p.filename), **size})
         for r in p.regions:
             x, y, w, h = box = via.bounding_box(r.shape)
             annotations.append({
@@ -62,7 +124,10 @@ def read_coco(path) -> list[via.Picture]:
             if image not in images or category not in names:
                 raise ValueError(f"there is no image {image}, or no category {category}")
             attributes = {**member(a, "attributes", dict, {}), "label": names[category]}
-            regions[image].append(_rect(member(a, "bbox", list), attributes))
+            if not (box := member(a, "bbox", list, [])):
+                points = np.concatenate(member(a, "segmentation", list)).reshape(-1, 2)
+                box = [*points.min(axis=0).tolist(), *np.ptp(points, axis=0).tolist()]
+            regions[image].append(_rect(box, attributes))
         return [_looked_at(images[image], regions[image]) for image in images]
 
 
@@ -91,13 +156,11 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
     """Write labels/NAME.txt per picture, classes.txt, and for trainers data.yaml.
 
     A line is class index, center x, center y, width, height as shares of the picture
-    (https://docs.ultralytics.com/datasets/detect); pictures belong in images/ as `flat_name`.
+    (https://docs.ultralytics.com/datasets/detect); without a path, data.yaml is the place.
     """
     pictures = require_exportable(pictures, sizes, categories, ".txt")
-    indices = {name: i for i, name in enumerate(categories)}
-    names = "".join(f"  {i}: {to_json(name)}\n" for name, i in indices.items())
-    yaml = f"train: images\nval: images  # choose other pictures\nnames:\n{names}"
-    files = {"classes.txt": "".join(f"{name}\n" for name in categories), "data.yaml": yaml}
+    text = f"train: images\nval: images  # choose other pictures\nnames: {to_json(categories)}\n"
+    files = {"classes.txt": "".join(f"{name}\n" for name in categories), "data.yaml": text}
     for p in pictures:
         size, lines = sizes[p.filename], ""
         for r in p.regions:
@@ -105,35 +168,61 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
             # trainers drop a picture for a share above 1; a border may be a hair beyond
             low, high = np.clip([corner / size, (corner + sides) / size], 0, 1)
             numbers = " ".join(f"{share:.6f}" for share in [*(low + high) / 2, *high - low])
-            lines += f"{indices[r.attributes['label']]} {numbers}\n"
+            lines += f"{categories.index(r.attributes['label'])} {numbers}\n"
         files[f"labels/{_label_file(p.filename, '.txt')}"] = lines
     _write_folder(folder, files)
 
 
 def read_yolo(folder, sizes) -> list[via.Picture]:
-    """Read the pictures that `sizes` names; one without a label file is not looked at yet."""
-    folder, pictures = Path(folder), []
-    with via.reading(folder / "classes.txt", "list of classes"):
-        names = read_text(folder / "classes.txt").splitlines()
-    for filename, size in sizes.items():
-        path, regions = folder / "labels" / _label_file(filename, ".txt"), []
-        if not path.is_file():
-            pictures.append(via.Picture(filename))
-            continue
+    """Read the pictures in `sizes`, but for those without a label file; a polygon gets its box.
+
+    Labels may lie in any folder; their names in data.yaml, a list or dict, or in classes.txt.
+    """
+    folder, meant, regions = Path(folder), _finder(sizes), {}
+    classes = _classes(folder)
+    for path in sorted(folder.rglob("*.txt")):
+        names = meant(path.relative_to(folder).as_posix().replace("labels/", ""))
         with via.reading(path, "YOLO label file"):
-            for line in path.read_text(encoding="utf-8-sig").splitlines():
-                index, *numbers = line.split()
-                center, sides = np.reshape([float(number) for number in numbers], (2, 2))
-                edges = np.array([center - sides / 2, center + sides / 2])
-                if edges.min() < -HAIR or edges.max() > 1 + HAIR:
-                    raise ValueError(f"{line!r} reaches beyond the picture, whose shares end at 1")
-                if int(index) not in range(len(names)):
-                    raise ValueError(f"there is no class {index} among the {len(names)}")
-                low, high = edges.clip(0, 1) * size
-                box = [*low.tolist(), *(high - low).tolist()]
-                regions.append(_rect(box, {"label": names[int(index)]}))
-        pictures.append(_looked_at(filename, regions))
-    return pictures
+            for name in names:
+                if len(names) > 1 or name in regions:
+                    raise ValueError(f"not the only one that fits {name!r}: rename one")
+                lines = filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines())
+                regions[name] = [_yolo_region(line, sizes[name], classes) for line in lines]
+    if not regions:
+        fix = "name the pictures, too, and the folder of their labels"
+        problem = "no label file has the name of a picture"
+        if not classes:
+            problem = "no XML, JSON or CSV, and no data.yaml or classes.txt of YOLO"
+        raise via.AnnotationError(via.Finding(str(folder), None, problem, fix))
+    return [_looked_at(name, regions[name]) for name in sizes if name in regions]
+
+
+def _yolo_region(line, size, classes):
+    index, *numbers = line.split()
+    points = np.reshape([float(number) for number in numbers], (-1, 2))
+    if len(points) == 2:  # center and sides
+        low, high = points[0] + points[1] * [[-0.5], [0.5]]
+    else:
+        low, high = points.min(axis=0), points.max(axis=0)
+    if low.min() < -HAIR or high.max() > 1 + HAIR:
+        raise ValueError(f"{line!r} reaches beyond the picture, whose shares end at 1")
+    if int(index) not in classes:
+        raise ValueError(f"there is no class {index} among the {len(classes)}")
+    low, high = np.clip([low, high], 0, 1) * size
+    return _rect([*low.tolist(), *(high - low).tolist()], {"label": classes[int(index)]})
+
+
+def _classes(folder):
+    """{index: name}; empty if there is no list of them."""
+    lists = [p for form in ("*.y*ml", "classes.txt", "obj.names") for p in folder.rglob(form)]
+    for path in lists[:1]:
+        with via.reading(path, "list of classes"):
+            names = text = read_text(path).splitlines()
+            if path.match("*.y*ml"):  # the base loader leaves "no" and 7 as they are written
+                names = member(yaml.load("\n".join(text), yaml.BaseLoader), "names", list | dict)
+            numbered = names.items() if isinstance(names, dict) else enumerate(names)
+            return {int(index): name for index, name in numbered}
+    return {}
 
 
 def write_voc(pictures, folder, sizes) -> None:
@@ -145,7 +234,7 @@ def write_voc(pictures, folder, sizes) -> None:
     files = {}
     for p in pictures:
         root, (width, height) = ET.Element("annotation"), sizes[p.filename]
-        _add(root, filename=p.filename)
+        _add(root, filename=flat_name(p.filename))
         _add(ET.SubElement(root, "size"), width=width, height=height, depth=3)
         _add(root, segmented=0)
         for r in p.regions:
@@ -167,18 +256,13 @@ def _add(element, **children):
 
 
 def read_voc(folder) -> list[via.Picture]:
-    """Read file names, boxes and labels of a Pascal VOC folder, in the order of its file names."""
-    pictures, paths = [], sorted(Path(folder).glob("*.xml"))
-    if not paths:
-        raise FileNotFoundError(f"There are no .xml files in {folder}. Check the path.")
-    for path in paths:
+    """Read file names, boxes and labels of a Pascal VOC folder, by its file names, or of a file."""
+    pictures, tags = [], ["name", *(f"bndbox/{side}" for side in SIDES)]
+    for path in sorted(Path(folder).glob("*.xml")) or [folder]:
         with via.reading(path, "Pascal VOC file"):
-            root, regions = ET.fromstring(read_text(path)), []
-            for thing in root.iter("object"):
-                left, top, right, bottom = (float(_need(thing, f"bndbox/{s}")) for s in SIDES)
-                box = left - 1, top - 1, right - left + 1, bottom - top + 1
-                regions.append(_rect(box, {"label": _need(thing, "name")}))
-            pictures.append(_looked_at(_need(root, "filename"), regions))
+            root = ET.fromstring(read_text(path))
+            rows = [[_need(thing, tag) for tag in tags] for thing in root.iter("object")]
+            pictures.append(_looked_at(_need(root, "filename"), _rects(rows)))
     return pictures
 
 
@@ -216,9 +300,9 @@ def _problems(pictures, categories, suffix):
         if not parts or any(map(NOT_A_NAME.search, parts)):
             fix = 'rename it without < > : " | ? * \\ and "..", or device names (CON)'
             yield *place, "no file name that every system can hold", fix
-        owner = owners.setdefault(_label_file(p.filename, suffix).casefold(), p).filename
-        if suffix and owner != p.filename:
-            yield *place, f"it would share one label file with {owner!r}", "rename one of them"
+        name = _label_file(p.filename, suffix) if suffix else flat_name(p.filename)
+        if (owner := owners.setdefault(name.casefold(), p).filename) != p.filename:
+            yield *place, f"it would share the name {name!r} with {owner!r}", "rename one of them"
         for r in p.regions:
             place, label = (p.filename, r.row), r.attributes.get("label")
             if not _is_line(label):
@@ -235,10 +319,10 @@ def _is_line(text):
 
 
 def _write_folder(folder, files):
-    """Write {name: text} as the content of a folder; FileExistsError if it holds other files."""
-    folder = Path(folder)
+    """Write {name: text} into a folder; FileExistsError if it holds others of these kinds."""
+    folder, kinds = Path(folder), {Path(name).suffix for name in files}
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("[!.]*") if p.is_file()}
-    if others := present - set(files):
+    if others := {name for name in present if Path(name).suffix in kinds} - set(files):
         raise FileExistsError(f"{folder} also holds {short(sorted(others))}: choose a new folder")
     for name, text in files.items():
         write_text(folder / name, text)

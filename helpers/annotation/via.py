@@ -18,6 +18,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
+from yaml import YAMLError
 
 from helpers.files import member, parse_json, read_text, to_json, write_text
 
@@ -35,7 +36,7 @@ SHAPES = {
 NOTHING = {"nothing_to_draw": {"yes": True}}  # file attributes of a picture seen to be empty
 YES = ("yes", "true", "1")
 TOLERANCE = 1e-3  # pixels; VIA rounds to three decimals
-DAMAGED = (ValueError, RecursionError, csv.Error, ParseError)  # what damaged text raises
+DAMAGED = (ValueError, RecursionError, csv.Error, ParseError, YAMLError)  # of damaged text
 
 csv.field_size_limit(2**31 - 1)  # a polygon may fill more than csv's 131,072 characters
 
@@ -114,8 +115,8 @@ def reading(path, kind):
     except AnnotationError:
         raise
     except DAMAGED as error:
-        problem = f"no valid {kind} ({type(error).__name__}: {error})"
-        fix = "export it again; from a spreadsheet, save it as UTF-8 CSV with commas"
+        problem = f"no valid {kind} ({type(error).__name__}: {' '.join(str(error).split())})"
+        fix = "export it again; unpack a zip; from a spreadsheet, save it as UTF-8 CSV with commas"
         raise AnnotationError(Finding(Path(path).name, None, problem, fix)) from error
 
 
