@@ -333,7 +333,7 @@ OBJECT = """<object><name>{}</name><pose>Unspecified</pose><truncated>0</truncat
 DRAWN = VOC.format(name="a.png", objects=OBJECT.format("cat", 9, 5, 24, 14))
 FROM_0 = VOC.format(
     name="a.png",
-    objects=OBJECT.format("cat", 8, 4, 24, 14) + OBJECT.format("dog", 0, 0, 64, 40),
+    objects=OBJECT.format("cat", 8, 4, 24, 14) + OBJECT.format("NA", 0, 0, 64, 40),
 )
 UNDRAWN = VOC.format(name="b.png", objects="")
 LINE, OUTLINE = "1 .25 .225 .25 .25\n", "1 .125 .1 .375 .1 .375 .35 .2 .35\n"
@@ -342,20 +342,20 @@ COCO = {
     "annotations": [{"id": 1, "image_id": 7, "category_id": 0, "bbox": [8, 4, 16, 10]}],
     "categories": [{"id": 0, "name": "cat"}],
 }
-OUTLINED = [{**COCO["annotations"][0], "bbox": [], "segmentation": [[8, 4, 24, 9], [10, 14]]}]
+OUTLINED = {"image_id": 7, "category_id": 0, "segmentation": [[8, 4, 24, 9], [10, 14]]}
 SIDES = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
 
 
 @pytest.mark.parametrize("files, empty_too", [
-    ({"a.xml": DRAWN, "b.xml": UNDRAWN}, True), ({"train/a.xml": DRAWN}, False),
+    ({"a.xml": DRAWN, "b.xml": UNDRAWN, "._a.xml": "\0"}, True), ({"train/a.xml": DRAWN}, False),
     ({"classes.txt": "dog\ncat\n", "a.txt": LINE, "b.txt": ""}, True),  # labelImg
     ({"classes.txt": "dog\ncat", "notes.json": "{}", "labels/a.txt": LINE}, False),  # Label Studio
     ({"data.yaml": "names: ['dog', 'cat']\nnc: 2", "train/labels/a.txt": OUTLINE,
-      "valid/labels/b.txt": "\n", "README.txt": "Hello"}, True),  # Roboflow
+      "valid/labels/b.txt": " \n", "README.txt": "Hello"}, True),  # Roboflow
     ({"data.yml": "names:\n  0: no\n  1: cat\n", "labels/train/a.txt": LINE}, False),
     ({"obj.names": "dog\ncat\n", "obj_train_data/a.txt": LINE, "train.txt": "a.png"}, False),
     ({"train/_annotations.coco.json": json.dumps(COCO)}, True),
-    ({"coco.json": json.dumps({**COCO, "annotations": OUTLINED})}, True),
+    ({"coco.json": json.dumps({**COCO, "annotations": [OUTLINED]})}, True),
     ({"_annotations.csv": SIDES + "a.png,64,40,cat,9,5,24,14\n"}, False),
     ({"via.csv": f'{HEADER}\nx/a.jpg,-1,"{{}}",1,0,"{{""name"":""rect"",""x"":8,""y"":4,'
       '""width"":16,""height"":10}","{""label"":""cat""}"'}, False)])  # fmt: skip
@@ -377,7 +377,9 @@ def test_boxes_from_0_are_told_by_a_0(tmp_path):
         ("a.csv", SIDES + "a,1,1,cat,8,4,24,14\na,1,1,NA,0,0,64,40"),
     ):
         write_text(tmp_path / name, text)
-        assert boxes(ex.read_any(tmp_path / name)).tolist() == [[8, 4, 16, 10], [0, 0, 64, 40]]
+        [picture] = ex.read_any(tmp_path / name)
+        assert boxes([picture]).tolist() == [[8, 4, 16, 10], [0, 0, 64, 40]]
+        assert [r.attributes["label"] for r in picture.regions] == ["cat", "NA"]
 
 
 @pytest.mark.parametrize(
@@ -398,15 +400,17 @@ def test_what_is_not_read_is_named(tmp_path, content, program):
         ex.read_any(tmp_path / "x")
 
 
-def test_one_label_file_for_two_pictures(tmp_path):
-    write_text(tmp_path / "classes.txt", "cat")
+def test_label_files_of_pictures_of_one_name(tmp_path):
+    write_text(tmp_path / "data.yaml", "names: {0: no, 1: 007}")
     write_text(tmp_path / "a.txt", "")
     sizes = {"Set1/a.png": (9, 9), "Set2/a.png": (9, 9)}
     with pytest.raises(AnnotationError, match="a.txt.*not the only one that fits 'Set1/a.png'"):
         ex.read_any(tmp_path, sizes)
-    write_text(tmp_path / "Set1/a.txt", "")
     (tmp_path / "a.txt").unlink()
-    assert ex.read_any(tmp_path, sizes) == [empty("Set1/a.png")]
-    write_text(tmp_path / "labels/Set1/a.txt", "")
+    write_text(tmp_path / "labels/Set1/a.txt", "0 .5 .5 1 1")
+    write_text(tmp_path / "labels/Set2/a.txt", "1 .5 .5 1 1")
+    read = [rect(0, 0, 9, 9, label="no")], [rect(0, 0, 9, 9, label="007")]
+    assert ex.read_any(tmp_path, sizes) == list(map(Picture, sizes, read))
+    write_text(tmp_path / "Set1/a.txt", "")
     with pytest.raises(AnnotationError, match="a.txt.*not the only one that fits 'Set1/a.png'"):
         ex.read_any(tmp_path, sizes)

@@ -50,10 +50,9 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
             found.append((p.row, "picture listed twice", f"merge it with row {first.row}"))
         findings += [via.Finding(p.filename, *problem) for problem in found]
     if schema and via.NOTHING.keys() <= schema["file"].keys():
-        unseen = [(p.filename, p.row) for p in pictures if not p.seen]
-        unseen += [(name, None) for name in rest if name not in firsts]
-        problem, fix = "not looked at yet", "draw its boxes, or tick that there is nothing to draw"
-        findings += [via.Finding(*place, problem, fix) for place in unseen]
+        told = "not looked at yet", "draw its boxes, or tick that there is nothing to draw"
+        listed = [*pictures, *(via.Picture(name) for name in rest if name not in firsts)]
+        findings += [via.Finding(p.filename, p.row, *told) for p in listed if not p.seen]
     return via.one_per_cause(findings)
 
 

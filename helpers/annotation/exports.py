@@ -7,8 +7,6 @@ by `flat_name`. (To a trainer, a picture there without a label file would be an 
 Writers raise AnnotationError before they write, or OSError; readers that or FileNotFoundError.
 """
 
-import io
-import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -42,18 +40,18 @@ def read_any(path, sizes=None) -> list[via.Picture]:
     another suffix. AnnotationError names other formats.
     """
     path, sizes, meant = Path(path), sizes or {}, _finder(sizes or {})
-    files = [p for p in sorted(path.rglob("*.*")) if p.suffix.lower() in (".xml", ".json", ".csv")]
+    files = [p for end in ("xml", "json", "csv") for p in sorted(path.rglob(f"[!.]*.{end}"))]
     if path.is_dir() and (_classes(path) or not files):
         return read_yolo(path, sizes)
     pictures = [p for file in files or [path] for p in _read_file(file)]
-    names = [p.filename if p.filename in sizes else meant(p.filename) for p in pictures]
+    names = [meant(p.filename) for p in pictures]
     return [replace(p, filename=n[0]) if len(n) == 1 else p for p, n in zip(pictures, names)]
 
 
 def _read_file(path):
     with via.reading(path, "file of annotations"):
         text = read_text(path).strip()
-        marks = json.loads(text).keys() if text[0] == "{" else {text[0]}
+        marks = parse_json(text).keys() if text[0] == "{" else {text[0]}
         marks = {f"<{ET.fromstring(text).tag}>"} if text[0] == "<" else marks
     for program in [OTHERS[mark] for mark in OTHERS if mark in marks]:
         problem = f"the own format of {program}, which is not read here"
@@ -65,7 +63,7 @@ def _read_file(path):
         return read_coco(path)
     if {"filename", "class", *SIDES} <= set(text.splitlines()[0].split(",")):
         with via.reading(path, "CSV of boxes"):  # "NA" and "None" may be labels
-            table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
             groups = table.groupby("filename", sort=False)[["class", *SIDES]]
             return [via.Picture(name, _rects(rows.to_numpy())) for name, rows in groups]
     return via.read_via(path)
@@ -189,11 +187,9 @@ def read_yolo(folder, sizes) -> list[via.Picture]:
                 lines = filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines())
                 regions[name] = [_yolo_region(line, sizes[name], classes) for line in lines]
     if not regions:
-        fix = "name the pictures, too, and the folder of their labels"
-        problem = "no label file has the name of a picture"
-        if not classes:
-            problem = "no XML, JSON or CSV, and no data.yaml or classes.txt of YOLO"
-        raise via.AnnotationError(via.Finding(str(folder), None, problem, fix))
+        lacking = "label file with the name of a picture" if classes else "data.yaml or classes.txt"
+        found = str(folder), None, f"no XML, JSON, CSV, or {lacking}"
+        raise via.AnnotationError(via.Finding(*found, "name the pictures, too, and their labels"))
     return [_looked_at(name, regions[name]) for name in sizes if name in regions]
 
 
@@ -258,7 +254,7 @@ def _add(element, **children):
 def read_voc(folder) -> list[via.Picture]:
     """Read file names, boxes and labels of a Pascal VOC folder, by its file names, or of a file."""
     pictures, tags = [], ["name", *(f"bndbox/{side}" for side in SIDES)]
-    for path in sorted(Path(folder).glob("*.xml")) or [folder]:
+    for path in sorted(Path(folder).glob("[!.]*.xml")) or [folder]:
         with via.reading(path, "Pascal VOC file"):
             root = ET.fromstring(read_text(path))
             rows = [[_need(thing, tag) for tag in tags] for thing in root.iter("object")]
@@ -279,10 +275,7 @@ def _rect(box, attributes):
 
 
 def require_exportable(pictures, sizes, categories=None, suffix=None) -> list:
-    """The pictures looked at; AnnotationError for what no export can hold.
-
-    `suffix` is that of label files, one per picture.
-    """
+    """The pictures looked at; AnnotationError for what no export, or no file each, can hold."""
     findings = check(pictures, sizes=sizes)
     if findings := findings or [via.Finding(*p) for p in _problems(pictures, categories, suffix)]:
         raise via.AnnotationError(*findings)

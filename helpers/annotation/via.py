@@ -268,11 +268,10 @@ def bounding_box(shape) -> tuple:
 
 def boxes(pictures) -> np.ndarray:
     """All boxes in order, float64 (n, 4), in pixels; AnnotationError for broken shapes."""
-    regions = [(p.filename, r.row, r.shape) for p in pictures for r in p.regions]
-    problems = [(name, row, shape_problem(shape)) for name, row, shape in regions]
-    if findings := [Finding(name, row, *problem) for name, row, problem in problems if problem]:
+    regions = [(p.filename, r) for p in pictures for r in p.regions]
+    if findings := [Finding(n, r.row, *p) for n, r in regions if (p := shape_problem(r.shape))]:
         raise AnnotationError(*findings)
-    return np.array([bounding_box(shape) for *_, shape in regions], float).reshape(-1, 4)
+    return np.array([bounding_box(r.shape) for _, r in regions], float).reshape(-1, 4)
 
 
 def rect(box) -> dict:
