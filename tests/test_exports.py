@@ -292,50 +292,44 @@ def test_an_attribute_does_not_replace_the_category(tmp_path):
 def test_tools_find_the_pictures_beside_the_exports(tmp_path):
     """By the rules of pycocotools, of Ultralytics' trainer, and of VOC's readers (supervision)."""
     COCO = pytest.importorskip("pycocotools.coco", reason="a test requirement").COCO
-    yaml = pytest.importorskip("yaml", reason="a requirement")
     sizes = {"Set1/a.png": (64, 40), "Set2/a.png": (40, 64), "b.jpg": (300, 20), "c.png": (9, 9)}
-    boxes = {"Set1/a.png": (60, 30, 4, 10), "Set2/a.png": (0, 0, 40, 64), "b.jpg": (290, 1, 9, 9)}
-    pictures = [Picture(n, [rect(*box, label="cat")]) for n, box in boxes.items()]
+    boxes = (60, 30, 4, 10), (0, 0, 40, 64), (290, 1, 9, 9)
+    pictures = [Picture(name, [rect(*box, label="cat")]) for name, box in zip(sizes, boxes)]
     pictures += [empty("c.png"), Picture("unseen.png")]
     for _ in range(2):  # the pictures do not hinder a second export
-        ex.write_yolo(pictures, tmp_path, {**sizes, "unseen.png": (9, 9)}, ["dog", "cat"])
-        ex.write_coco(pictures, tmp_path / "coco.json", {**sizes, "unseen.png": (9, 9)}, ["cat"])
-        ex.write_voc(pictures, tmp_path / "voc", {**sizes, "unseen.png": (9, 9)})
+        known = {**sizes, "unseen.png": (9, 9)}
+        ex.write_yolo(pictures, tmp_path, known, ["dog", "cat"])
+        ex.write_coco(pictures, tmp_path / "coco.json", known, ["cat"])
+        ex.write_voc(pictures, tmp_path / "voc", known)
         (tmp_path / "images").mkdir(exist_ok=True)
-        for name, (width, height) in sizes.items():
-            Image.new("RGB", (width, height)).save(tmp_path / "images" / ex.flat_name(name))
+        for name, size in sizes.items():
+            Image.new("RGB", size).save(tmp_path / "images" / ex.flat_name(name))
     coco = COCO(str(tmp_path / "coco.json"))
-    assert len(coco.imgs) == len(sizes) and len(coco.getAnnIds()) == len(boxes)
-    for entry in coco.imgs.values():
-        with Image.open(tmp_path / "images" / entry["file_name"]) as image:
-            assert image.size == (entry["width"], entry["height"])
-        for a in coco.imgToAnns[entry["id"]]:
-            assert coco.annToMask(a).sum() == a["area"]
-    data = yaml.safe_load((tmp_path / "data.yaml").read_text())
-    found = sorted((tmp_path / data["train"]).rglob("*.*"))
-    assert len(found) == len(sizes) == len(list((tmp_path / "labels").iterdir()))
-    for path in found:
+    assert all(coco.annToMask(a).sum() == a["area"] for a in coco.anns.values())
+    entries = {
+        entry["file_name"]: (entry["width"], entry["height"]) for entry in coco.imgs.values()
+    }
+    paths = sorted((tmp_path / "images").iterdir())
+    assert sorted(entries) == [path.name for path in paths] and len(coco.anns) == 3
+    assert len(list((tmp_path / "labels").iterdir())) == len(paths)
+    for path in paths:
         label = "/labels/".join(str(path).rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt"
-        lines = np.loadtxt(label, ndmin=2) if Path(label).read_text() else np.empty((0, 5))
-        assert lines.shape[1] == 5 and (lines[:, 1:] <= 1).all() and (lines[:, 1:] >= 0).all()
-        assert [data["names"][int(i)] for i in lines[:, 0]] == ["cat"] * (path.name != "c.png")
+        rows = [list(map(float, line.split())) for line in Path(label).read_text().splitlines()]
+        assert all(0 <= share <= 1 for row in rows for share in row[1:])
+        assert [(row[0], len(row)) for row in rows] == [(1, 5)] * (path.name != "c.png")
         voc = ElementTree.parse(tmp_path / "voc" / f"{path.stem}.xml")
-        assert voc.findtext("filename") == path.name
+        size = tuple(int(voc.findtext(f"size/{side}")) for side in ("width", "height"))
         with Image.open(path) as image:
-            assert image.size == tuple(int(voc.findtext(f"size/{k}")) for k in ("width", "height"))
+            assert size == entries[path.name] == image.size
+        assert voc.findtext("filename") == path.name
 
 
-VOC = """<annotation><folder>x</folder><filename>{name}</filename><path>C:\\x\\{name}</path>
-<source><database>Unknown</database></source><size><width>64</width><height>40</height><depth>3
-</depth></size><segmented>0</segmented>{objects}</annotation>"""
-OBJECT = """<object><name>{}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>0
-</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"""
-DRAWN = VOC.format(name="a.png", objects=OBJECT.format("cat", 9, 5, 24, 14))
-FROM_0 = VOC.format(
-    name="a.png",
-    objects=OBJECT.format("cat", 8, 4, 24, 14) + OBJECT.format("NA", 0, 0, 64, 40),
-)
-UNDRAWN = VOC.format(name="b.png", objects="")
+VOC = """<annotation><folder>x</folder><filename>{}.png</filename><path>C:\\x\\{}.png</path><size>
+<width>64</width><height>40</height><depth>3</depth></size><segmented>0</segmented>{}</annotation>"""
+OBJECT = """<object><name>{}</name><pose>Unspecified</pose><difficult>0</difficult><bndbox><xmin>{}
+</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"""
+DRAWN = VOC.format("a", "a", OBJECT.format("cat", 9, 5, 24, 14))
+FROM_0 = OBJECT.format("cat", 8, 4, 24, 14) + OBJECT.format("NA", 0, 0, 64, 40)
 LINE, OUTLINE = "1 .25 .225 .25 .25\n", "1 .125 .1 .375 .1 .375 .35 .2 .35\n"
 COCO = {
     "images": [{"id": 7, "file_name": "train/a.png"}, {"id": 8, "file_name": "train/b.png"}],
@@ -347,7 +341,8 @@ SIDES = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
 
 
 @pytest.mark.parametrize("files, empty_too", [
-    ({"a.xml": DRAWN, "b.xml": UNDRAWN, "._a.xml": "\0"}, True), ({"train/a.xml": DRAWN}, False),
+    ({"a.xml": DRAWN, "b.xml": VOC.format("b", "b", ""), "._a.xml": "\0"}, True),
+    ({"train/a.xml": DRAWN}, False),
     ({"classes.txt": "dog\ncat\n", "a.txt": LINE, "b.txt": ""}, True),  # labelImg
     ({"classes.txt": "dog\ncat", "notes.json": "{}", "labels/a.txt": LINE}, False),  # Label Studio
     ({"data.yaml": "names: ['dog', 'cat']\nnc: 2", "train/labels/a.txt": OUTLINE,
@@ -372,28 +367,20 @@ def test_read_any_tells_formats_by_content(tmp_path, files, empty_too):
 
 
 def test_boxes_from_0_are_told_by_a_0(tmp_path):
-    for name, text in (
-        ("a.xml", FROM_0),
-        ("a.csv", SIDES + "a,1,1,cat,8,4,24,14\na,1,1,NA,0,0,64,40"),
-    ):
+    table = SIDES + "a,1,1,cat,8,4,24,14\na,1,1,NA,0,0,64,40"
+    for name, text in (("a.xml", VOC.format("a", "a", FROM_0)), ("a.csv", table)):
         write_text(tmp_path / name, text)
         [picture] = ex.read_any(tmp_path / name)
         assert boxes([picture]).tolist() == [[8, 4, 16, 10], [0, 0, 64, 40]]
         assert [r.attributes["label"] for r in picture.regions] == ["cat", "NA"]
 
 
-@pytest.mark.parametrize(
-    "content, program",
-    [
-        (
-            '{"version":"5.2","flags":{},"shapes":[],"imagePath":"a.png","imageData":null}',
-            "LabelMe",
-        ),
-        ('[{"id":1,"annotations":[],"predictions":[],"data":{"image":"a.png"}}]', "Label Studio"),
-        ('{"project":{},"config":{},"attribute":{},"file":{},"metadata":{},"view":{}}', "VIA 3"),
-        ("<?xml version='1.0'?><annotations><version>1.1</version></annotations>", "CVAT"),
-    ],
-)
+@pytest.mark.parametrize("content, program", [
+    ('{"version":"5.2","shapes":[],"imagePath":"a.png","imageData":null}', "LabelMe"),
+    ('[{"id":1,"annotations":[],"predictions":[],"data":{"image":"a.png"}}]', "Label Studio"),
+    ('{"project":{},"config":{},"attribute":{},"file":{},"metadata":{},"view":{}}', "VIA 3"),
+    ("<?xml version='1.0'?><annotations><version>1.1</version></annotations>", "CVAT"),
+])  # fmt: skip
 def test_what_is_not_read_is_named(tmp_path, content, program):
     write_text(tmp_path / "x", content)
     with pytest.raises(AnnotationError, match=f"^x: the own format of {program}, .*Fix: export it"):
