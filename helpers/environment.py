@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 
 from helpers.files import ROOT
+
+DRIVE = Path("/content/drive/MyDrive")
 
 
 def in_colab() -> bool:
@@ -34,6 +37,20 @@ def download(path: Path) -> None:
         files.download(str(path))
     else:
         print(f"Your results are in {path}")
+
+
+def kept(name: str, *older: str) -> Path:
+    """Path of a file in my_boxes/, which `make clean` leaves; on Drive if Colab has mounted it.
+
+    What lies at an older path, or was made before Drive was mounted, is moved there once.
+    """
+    here = Path("my_boxes", name)
+    path = DRIVE / here if in_colab() and DRIVE.is_dir() else here
+    path.parent.mkdir(exist_ok=True)
+    for earlier in (here, *map(Path, older)):
+        if earlier.exists() and not path.exists():
+            shutil.move(earlier, path)
+    return path
 
 
 def gpu_names() -> list[str]:

@@ -24,15 +24,16 @@ STYLE = """<style>
 .annotator .image-measure, .annotator img {width: 100%; image-rendering: pixelated}
 .annotator.jupyter-widgets-disconnected > * {display: none !important}
 .annotator.jupyter-widgets-disconnected::after {content: "The kernel was restarted. What you \
-submitted is saved: run this cell again to go on."}
+drew is saved: run this cell again to go on."}
 </style>"""
 
 
-def annotate(pictures, schema, path):
-    """A widget to draw boxes, picture by picture, and choose attributes; Submit saves a picture.
+def annotate(pictures, schema, path, sizes=None):
+    """A widget to draw boxes, picture by picture; each is saved once its attributes are chosen.
 
     `pictures` is {file name: uint8 (H, W, 3)}, RGB; `schema` as of `via.read_schema`; `path` a VIA
-    CSV in their pixels, new or to go on with. ValueError for what does not fit; OSError.
+    CSV, new or to go on with, in pixels of the originals: `sizes` {file name: (width, height)}
+    if `pictures` are reduced. ValueError for what does not fit; OSError.
     """
     if not pictures or any(p.dtype != np.uint8 or p.shape[2:] != (3,) for p in pictures.values()):
         raise ValueError("pictures must be a dict {file name: uint8 (H, W, 3)}, RGB, not empty.")
@@ -45,30 +46,41 @@ def annotate(pictures, schema, path):
         from google.colab import output
 
         output.enable_custom_widget_manager()
-    return Annotator(pictures, schema["region"], path)
+    sizes = sizes or {name: picture.shape[1::-1] for name, picture in pictures.items()}
+    return Annotator(pictures, schema["region"], path, sizes)
 
 
 class Annotator(widgets.HBox):
-    """`regions` runs parallel to the boxes on the canvas; the form shows `regions[current]`."""
+    """`regions` runs parallel to the boxes on the canvas; the form shows `regions[current]`.
 
-    def __init__(self, pictures, specs, path):
+    `shown` holds those boxes of the picture that are in the file.
+    """
+
+    def __init__(self, pictures, specs, path, sizes):
         self.pictures, self.path, self.names, self.saved = pictures, path, list(pictures), {}
-        self.sizes = {name: picture.shape[1::-1] for name, picture in pictures.items()}
+        self.sizes = sizes
         self.saved = self._read()
         self.form = {name: _control(spec) for name, spec in specs.items()}
+        self.choices = [name for name, control in self.form.items() if hasattr(control, "options")]
         self.blank = self._values()
         self.progress, self.status = widgets.HTML(), widgets.HTML()
         self.back = widgets.Button(description="Back")
         self.back.on_click(lambda _: self._leave(-1))
+        self.nothing = widgets.Button(description="Nothing to draw")
+        self.nothing.on_click(self._tick)
         rows = [widgets.HTML(STYLE, layout={"display": "none"}), self.progress]
         for name, spec in specs.items():
             about = f"<b>{escape(name)}</b> &ensp; {escape(spec.get('description') or '')}"
             rows += [widgets.HTML(about), self.form[name]]
-        self.panel = widgets.VBox([*rows, self.back, self.status], layout={"flex": "1 1 340px"})
+        rows += [widgets.HBox([self.back, self.nothing]), self.status]
+        self.panel = widgets.VBox(rows, layout={"flex": "1 1 340px"})
         super().__init__(layout={"flex_flow": "row wrap"})
         self.add_class("annotator")
-        todo = [i for i, name in enumerate(self.names) if not self._picture(name).regions]
+        todo = [i for i, name in enumerate(self.names) if not self._picture(name).seen]
         self._show(min(todo, default=0))
+        for control in self.form.values():
+            for part in getattr(control, "children", [control]):
+                part.observe(self._chosen, "value")
 
     def __repr__(self):
         return f"Annotator({len(self.names)} pictures, {self.path.name})"
@@ -93,7 +105,9 @@ class Annotator(widgets.HBox):
         self.regions, self.current = list(self.shown), -1
         for canvas in self.children[:-1]:  # what the browser reports late goes to no other picture
             canvas.close()
-        self.canvas, self.frame = _canvas(self.pictures[self.name])
+        picture = self.pictures[self.name]
+        self.canvas, self.frame = _canvas(picture)
+        self.scale = np.divide(picture.shape[1::-1], self.sizes[self.name])
         self.canvas.bboxes = [self._framed(region.shape) for region in self.regions]
         self.canvas.observe(self._drawn, "bboxes")
         self.canvas.observe(self._select, "selected_index")
@@ -102,8 +116,13 @@ class Annotator(widgets.HBox):
         self.children = [self.canvas, self.panel]
         self._fill({})
         self._select()
-        done = sum(bool(self._picture(name).regions) for name in self.names)
-        self._say(f"{message} {done} of {len(self.names)} saved in {self.path.name}.")
+        self._report(message)
+
+    def _report(self, message=""):
+        seen = [picture for picture in map(self._picture, self.names) if picture.seen]
+        empty = sum(picture.nothing for picture in seen)
+        note = f", {empty} with nothing to draw" * bool(empty)
+        self._say(f"{message} {len(seen)} of {len(self.names)} saved in {self.path.name}{note}.")
 
     def _say(self, text):
         self.status.value = escape(text.strip())
@@ -112,6 +131,7 @@ class Annotator(widgets.HBox):
         return {name: control.value for name, control in self.form.items()}
 
     def _fill(self, attributes):
+        self.filled = None  # until all are set: none of this is the reader's choice
         for name, control in self.form.items():
             control.value = self.blank[name]
             with suppress(TraitError):  # not an option of the schema
@@ -135,10 +155,12 @@ class Annotator(widgets.HBox):
         if self.regions:
             self._fill(self.regions[self.current].attributes)
         text = f"picture {self.index + 1} of {len(self.names)}: {self.name}"
+        text += ", nothing to draw" * self._picture(self.name).nothing
         self.progress.value = escape(text + f", box {self.current + 1} of {count}" * (count > 1))
 
-    def _framed(self, shape):  # as the canvas has it: in pixels from the corner of the frame
-        return {**shape, "x": shape["x"] + self.frame, "y": shape["y"] + self.frame, "label": ""}
+    def _framed(self, shape):  # as the canvas has it: in its pixels from the corner of the frame
+        x, y, width, height = np.multiply(via.bounding_box(shape), [*self.scale] * 2).tolist()
+        return {**via.rect((x + self.frame, y + self.frame, width, height)), "label": ""}
 
     def _drawn(self, change):
         """Follow the canvas: it appends, changes or removes boxes, but never reorders them."""
@@ -150,37 +172,68 @@ class Annotator(widgets.HBox):
         pairs = zip_longest(regions, new, fillvalue=fresh)
         self.regions, self.current = [self._follow(*pair) for pair in pairs], -1
         self._select()
+        self._save()
+
+    def _chosen(self, _):
+        if self.filled is not None:
+            self._save()
 
     def _follow(self, region, box):
         if region.shape and self._framed(region.shape) == box:  # not touched
             return region
         x, y, size = box["x"] - self.frame, box["y"] - self.frame, self.sizes[self.name]
-        edges = np.round([x, y, x + box["width"], y + box["height"]]).astype(int)
-        x, y, right, bottom = np.clip(edges, 0, [*size, *size]).tolist()
+        edges = np.divide([x, y, x + box["width"], y + box["height"]], [*self.scale] * 2)
+        x, y, right, bottom = np.clip(edges.round().astype(int), 0, [*size, *size]).tolist()
         return replace(region, shape=via.rect([x, y, right - x, bottom - y]))
 
-    def _leave(self, step):
-        lost = f"The changes to {self.name} were not saved." if self._keep() != self.shown else ""
-        self._show(self.index + step, lost)
+    def _unset(self, box):
+        return [name for name in self.choices if not box.attributes.get(name)]
 
-    def _submit(self):
-        boxes, choices = self._keep(), [k for k, c in self.form.items() if hasattr(c, "options")]
-        if not boxes and not self.shown:
-            return self._say("Draw a box, let go of the mouse inside the frame; or press Skip.")
-        if unset := [k for k in choices if not all(box.attributes.get(k) for box in boxes)]:
-            return self._say(f"Still to choose: {', '.join(unset)}.")
+    def _in_hand(self, box):  # what was read has a row, and is not taken out of the file
+        return not box.row and self._unset(box)
+
+    def _save(self, ticked=()) -> bool:
+        """Write what has changed, but no new box that is still in hand; whether the file has it."""
+        boxes = [box for box in self._keep() if not self._in_hand(box)]
         boxes = list({str(box.shape): box for box in boxes}.values())  # the same box twice is one
+        if boxes == self.shown and not ticked:
+            return True
         try:
             with _alone(self.path):
                 self.saved = self._read()  # another window may have saved since
                 picture = self._picture(self.name)
                 others = [r for r in picture.regions if not _is_box(r)]  # say, polygons of VIA
-                saved = {**self.saved, self.name: replace(picture, regions=others + boxes)}
+                about = {k: v for k, v in picture.file_attributes.items() if k not in via.NOTHING}
+                about |= ticked
+                picture = replace(picture, regions=others + boxes, file_attributes=about)
+                saved = {**self.saved, self.name: picture}
                 via.write_via_csv(list(saved.values()), self.path)
         except (OSError, ValueError) as error:  # a notebook would not show it
-            return self._say(f"Not saved: {error}")
-        self.saved = saved
-        self._show(self.index + 1)
+            self._say(f"Not saved: {error}")
+            return False
+        self.saved, self.shown = saved, boxes
+        self._report()
+        return True
+
+    def _leave(self, step):
+        whole = self._save() and not any(map(self._in_hand, self._keep()))
+        lost = "" if whole else f"The changes to {self.name} were not saved."
+        self._show(self.index + step, lost)
+
+    def _submit(self):
+        boxes = self._keep()
+        if not boxes:
+            return self._say("Draw a box, let go in the frame. Or press Nothing to draw, or Skip.")
+        if unset := {k: None for box in boxes for k in self._unset(box)}:
+            return self._say(f"Still to choose: {', '.join(unset)}.")
+        if self._save():
+            self._show(self.index + 1)
+
+    def _tick(self, _):
+        if self._keep() or self._picture(self.name).regions:
+            return self._say("There is a box: remove it by its cross, or press Submit.")
+        if self._save(via.NOTHING):
+            self._show(self.index + 1)
 
 
 class Checkboxes(widgets.HBox):

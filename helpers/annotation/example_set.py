@@ -1,6 +1,5 @@
 """For Assignment4A: the annotated pictures, the hundred of the course or a reader's own."""
 
-import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +10,13 @@ import pandas as pd
 from helpers.annotation import via
 from helpers.annotation.agreement import category
 from helpers.annotation.checks import check, enlargement, tidy
-from helpers.annotation.exports import require_exportable
+from helpers.annotation.exports import flat_name, read_any, require_exportable
+from helpers.annotation.pictures import Album
 from helpers.annotation.via import AnnotationError, Finding, Picture
 from helpers.files import ROOT
 
 FOLDER = ROOT / "images/annotations"
 SIZE = (32, 32)  # width and height of the dataset's pictures
-LARGEST_PAGE = 256  # pixels: masks of blank pages must fit into memory
 # Mean colors of the quarters: a JPEG copy of quality 75 moves them by at most 3.1 of 255, and no
 # other of the 10,000 test pictures comes nearer than 9.1.
 TOLERANCE = 6
@@ -82,61 +81,84 @@ def _made_up(dataset, names, specs):
 
 @dataclass(frozen=True)
 class OpenedSet:
-    pictures: list  # of Picture
-    images: dict  # file name -> uint8 (height, width, 3), RGB, all of one size
-    size: tuple  # (width, height) of every picture, pixels
+    pictures: list  # of Picture, in pixels of the originals
+    album: Album  # the same pictures
+    source: str  # for titles
     notes: tuple = ()  # what was found and changed, in words
+    size: tuple = SIZE  # of the page on which all are compared
 
     def __str__(self):
-        count = len(via.boxes(self.pictures))
-        return "\n".join([f"{len(self.pictures)} pictures, {count} boxes", *self.notes])
+        empty = sum(picture.nothing for picture in self.pictures)
+        head = f"{len(self.pictures)} pictures, {len(via.boxes(self.pictures))} boxes"
+        return "\n".join([head + f", {empty} with nothing to draw" * bool(empty), *self.notes])
+
+    @property
+    def images(self):
+        return self.album.images
+
+    def stretched(self, size=None) -> list[Picture]:
+        """The boxes on pictures stretched to a (width, height), or as `images` holds them."""
+        pictures = []
+        for p in self.pictures:
+            to = size or self.images[p.filename].shape[1::-1]
+            factors = [*np.divide(to, self.album.sizes[p.filename])] * 2
+            shapes = map(via.rect, (via.boxes([p]) * factors).tolist())
+            regions = [replace(r, shape=shape) for r, shape in zip(p.regions, shapes)]
+            pictures.append(replace(p, regions=regions))
+        return pictures
 
 
-def open_set(path, dataset) -> OpenedSet:
-    """A VIA file, mended without a guess; the completed set for no path. AnnotationError."""
-    course = example_set(dataset)
+def open_set(path, dataset, album=None) -> OpenedSet:
+    """A VIA file, mended without a guess; the completed set for no path. AnnotationError.
+
+    Its pictures are those of a reader's own `album`, else of the dataset.
+    """
+    course, notes, source = example_set(dataset), [], dataset.source
+    if own := bool(album and album.folder):
+        source, path = "PICTURES", path or (album.boxes if album.boxes.exists() else None)
+        notes += [] if path else ["no box on your pictures yet: what follows is the course's set"]
+    if not own or not path:
+        names = map(dataset.test_name, range(len(dataset.y_test)))
+        images = dict(zip(names, dataset.x_test)) if path else course.images
+        album = Album(images, dict.fromkeys(images, SIZE), course.schema, Path())
     if not path:
-        return OpenedSet(course.completed, course.images, SIZE)
-    size, notes, found = SIZE, [], via.read_via(path)
-    places = {dataset.test_name(i): i for i in range(len(dataset.y_test))}
-    plain = [replace(p, filename=re.split(r"[/\\]", p.filename)[-1]) for p in found]
-    known = [picture for picture in plain if picture.filename in places]
-    pictures = known or found
+        return OpenedSet(course.completed, album, dataset.source, tuple(notes))
+
+    def refuse(problem, fix):
+        raise AnnotationError(Finding(str(path), None, problem, fix))
+
+    found = read_any(path, album.sizes)
+    pictures = [picture for picture in found if picture.filename in album.images]
+    if not pictures:
+        refuse(f"no picture is of {source}", "name the folder of its pictures in PICTURES")
     if others := len(found) - len(pictures):
-        notes.append(f"left out: {others} pictures that are not of {dataset.source}")
+        notes.append(f"left out: {others} pictures that are not of {source}")
     before = len(via.boxes(pictures))  # raises for broken shapes
     for p in pictures:
         p.regions[:] = [r for r in p.regions if min(via.bounding_box(r.shape)[2:]) > 0]
-    if not len(boxes := via.boxes(pictures)):
-        raise AnnotationError(Finding(str(path), None, "it holds no box", "draw at least one"))
-    if points := before - len(boxes):
+    if not (boxes := len(via.boxes(pictures))):
+        refuse("it holds no box", "draw at least one")
+    if points := before - boxes:
         notes.append(f"left out: {points} regions without area, such as points")
-    if enlargement(known, dict.fromkeys(places, SIZE)) > 1:
-        problem, fix = "boxes of enlarged copies", "name the file in section 4, in VIA_FILE"
-        raise AnnotationError(Finding(str(path), None, problem, fix))
-    if known:
-        images = {p.filename: dataset.x_test[places[p.filename]] for p in known}
-    else:
-        reach = max((boxes[:, :2] + boxes[:, 2:]).max(), 1)
-        scale = math.ceil(reach / LARGEST_PAGE)
-        pictures, size = via.rescale(pictures, 1 / scale), (math.ceil(reach / scale),) * 2
-        images = dict.fromkeys((p.filename for p in pictures), np.full((*size, 3), 225, np.uint8))
-        pages = f"1/{scale} of their size on blank pages of {size[0]} x {size[1]}"
-        notes += [f"no picture is of {dataset.source}: boxes at {pages}; exports need true sizes"]
-    pictures, changes = tidy(pictures, dict.fromkeys(images, size))
+    if enlargement(pictures, album.sizes) > 1:
+        refuse("boxes of enlarged copies", "name the file in section 4, in VIA_FILE")
+    pictures, changes = tidy(pictures, album.sizes)
     notes += [f"mended: {change}" for change in changes]
-    notes += [f"left as it is: {finding}" for finding in check(pictures, course.schema)]
+    names = album.images if own else [picture.filename for picture in pictures]
+    images, sizes = ({name: part[name] for name in names} for part in (album.images, album.sizes))
+    findings = check(pictures, album.schema, sizes)
+    notes += [f"left as it is: {finding}" for finding in findings]
     for attributes in (region.attributes for p in pictures for region in p.regions):
         attributes["label"] = " ".join(category(attributes.get("label")).split()) or "unlabelled"
-    require_exportable(pictures, dict.fromkeys(images, size), suffix=".txt")
-    return OpenedSet(pictures, images, size, tuple(notes))
+    require_exportable(pictures, sizes, suffix=".txt")
+    return OpenedSet(pictures, replace(album, images=images, sizes=sizes), source, tuple(notes))
 
 
-def from_enlarged(pictures, scale) -> list[Picture]:
-    """Boxes of copies `scale` times larger in pixels of 32 x 32 pictures; ValueError if not."""
+def from_enlarged(pictures, scale, sizes) -> list[Picture]:
+    """Boxes of copies `scale` times larger in pixels of the pictures; ValueError if not."""
     via.boxes(pictures)  # raises for broken shapes
-    if enlargement(pictures, {p.filename: SIZE for p in pictures}) == 1:
-        raise ValueError("The boxes lie within 32 x 32 pixels. Name the file in ANNOTATIONS.")
+    if scale > 1 and enlargement(pictures, {flat_name(n): size for n, size in sizes.items()}) == 1:
+        raise ValueError("The boxes are not of enlarged copies. Name the file in ANNOTATIONS.")
     return via.rescale(pictures, 1 / scale)
 
 
