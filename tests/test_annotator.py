@@ -64,8 +64,8 @@ def choose(widget, values):
 
 def press(widget, *buttons):
     for button in buttons:
-        if button == "Back":
-            widget.back.click()
+        if button in ("Back", "Nothing to draw"):
+            {"Back": widget.back, "Nothing to draw": widget.nothing}[button].click()
         else:
             widget.canvas._handle_custom_msg({"type": button.lower()}, [])
 
@@ -183,13 +183,75 @@ def test_attributes_stay_with_their_box_when_another_is_removed(start, path):
     assert read_via(path) == [Picture(NAMES[0])]
 
 
-def test_leaving_a_picture_saves_nothing_and_says_so(start, path):
+def test_leaving_a_picture_drops_the_box_in_hand_and_says_so(start, path):
     lost, widget = f"The changes to {NAMES[0]} were not saved.", start()
     draw(widget, (0, 0, 5, 5))
     press(widget, "Skip")
     assert widget.status.value.startswith(lost) and not path.exists()
     press(widget, "Back", "Skip")
     assert widget.status.value.startswith("0 of 3 saved")
+
+
+def test_every_change_is_saved_but_no_box_in_hand(start, path):
+    """Whoever closes the tab loses at most the box whose attributes are not all chosen."""
+    widget = start()
+    draw(widget, (0, 0, 5, 5))
+    choose(widget, {k: v for k, v in SIDE.items() if k != "truncated"})
+    assert not path.exists()
+    choose(widget, {"truncated": "no"})
+    assert read_via(path) == [Picture(NAMES[0], [Region(rect(0, 0, 5, 5), SIDE)])]
+    assert widget.status.value == "1 of 3 saved in via_export_csv.csv."
+    draw(widget, (0, 0, 5, 5), (9, 9, 4, 4))
+    before = path.stat().st_mtime_ns
+    choose(widget, {"truncated": "yes"})  # of the second box, in hand
+    assert path.stat().st_mtime_ns == before
+    draw(widget, (1, 0, 5, 5), (9, 9, 4, 4))  # the first is moved
+    assert read_via(path)[0].regions == [Region(rect(1, 0, 5, 5), SIDE)]
+    widget = start()
+    assert widget.progress.value == f"picture 2 of 3: {NAMES[1]}"
+    press(widget, "Back")
+    draw(widget)  # removes it
+    assert read_via(path) == [Picture(NAMES[0])]
+    assert "Draw a box" in (press(widget, "Submit"), widget.status.value)[1]
+
+
+def test_nothing_to_draw_is_saved_kept_apart_and_undone_by_a_box(start, path):
+    write_via_csv([Picture(NAMES[0], file_attributes={"caption": "a"})], path)
+    widget = start()
+    press(widget, "Nothing to draw")
+    empty = {"caption": "a", **via.NOTHING}
+    assert read_via(path) == [Picture(NAMES[0], file_attributes=empty)]
+    assert widget.status.value == "1 of 3 saved in via_export_csv.csv, 1 with nothing to draw."
+    assert start().progress.value == f"picture 2 of 3: {NAMES[1]}"  # it counts as looked at
+    press(widget, "Back")
+    assert widget.progress.value == f"picture 1 of 3: {NAMES[0]}, nothing to draw"
+    draw(widget, (0, 0, 5, 5))
+    press(widget, "Nothing to draw")
+    assert widget.status.value.startswith("There is a box")
+    assert read_via(path)[0].nothing  # the box is still in hand
+    choose(widget, SIDE)
+    box = Region(rect(0, 0, 5, 5), SIDE)
+    assert read_via(path) == [Picture(NAMES[0], [box], file_attributes={"caption": "a"})]
+    assert "nothing to draw" not in widget.progress.value + widget.status.value
+
+
+def test_boxes_on_a_reduced_picture_are_in_pixels_of_the_original(path):
+    """800 x 533 pixels are shown of 3001 x 1999, in a frame of 50."""
+    shown, sizes = np.zeros((533, 800, 3), np.uint8), {"a.jpg": (3001, 1999)}
+    widget = annotate({"a.jpg": shown}, SCHEMA, path, sizes)
+    corners = [50, 50, 800, 533], [50 + 200, 50 + 100, 300, 50], [10, 10, 90, 90]
+    widget.canvas.bboxes = [dict(zip(SIDES, box), label="") for box in corners]
+    for index in range(3):
+        widget.canvas.selected_index = index
+        choose(widget, SIDE)
+    boxes = via.boxes(read_via(path)).tolist()
+    assert boxes[::2] == [[0, 0, 3001, 1999], [0, 0, 188, 188]]
+    assert boxes[1] == [750, 375, 1126, 188]  # 200 * 3001 / 800 = 750.25
+    widget = annotate({"a.jpg": shown}, SCHEMA, path, sizes)
+    back = [[box[side] for side in SIDES] for box in widget.canvas.bboxes]
+    assert np.abs(np.subtract(back[:2], corners[:2])).max() < 0.2  # half a pixel of the original
+    press(widget, "Submit")
+    assert via.boxes(read_via(path)).tolist() == boxes  # nobody touched them
 
 
 def test_two_kernels_that_save_at_once_lose_nothing(path):

@@ -99,11 +99,16 @@ def page(lab):
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.set_default_timeout(600_000)  # milliseconds
         page.goto(lab)
-        page.get_by_text("| Idle").wait_for()  # before, JupyterLab drops what it is told to run
-        page.locator(".jp-Cell .cm-content").first.click()
-        page.keyboard.press("Shift+Enter")
+        _run(page)
         yield page
         browser.close()
+
+
+def _run(page):
+    """Run the notebook's cell."""
+    page.get_by_text("| Idle").wait_for()  # before, JupyterLab drops what it is told to run
+    page.locator(".jp-Cell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
 
 
 def _drag(page, *points):
@@ -120,7 +125,7 @@ def _drag(page, *points):
     page.mouse.up()
 
 
-def test_draw_choose_submit_and_find_it_in_the_csv(page, tmp_path):
+def test_what_is_drawn_survives_reload_and_restart_and_stands_in_the_csv(page, tmp_path):
     saved = tmp_path / "via_export_csv.csv"
     cell = page.locator(".jp-OutputArea")
 
@@ -134,9 +139,15 @@ def test_draw_choose_submit_and_find_it_in_the_csv(page, tmp_path):
 
     _drag(page, (60, 60), (181, 203))  # on purpose not quite on edges of pixels
     cell.get_by_role("combobox").select_option("3/4")
-    cell.get_by_role("button", name="no", exact=True).click()
-    cell.get_by_text("low contrast").click()
     assert not saved.exists()
+    cell.get_by_role("button", name="no", exact=True).click()  # the last choice saves the box
+    cell.get_by_text("1 of 3 saved").wait_for()
+    cell.get_by_text("low contrast").click()
+    page.on("dialog", lambda dialog: dialog.accept())  # the notebook is not saved
+    page.reload()
+    _run(page)
+    press("Back", "picture 1 of 3")
+    page.locator(".annotator rect.movable").wait_for()  # the box is still there
     press("Submit", "picture 2 of 3: cifar10_test_cat_0001.png")
     values = {"viewpoint": "three_quarter", "truncated": "no", "quality": {"dark": True}}
     first = Picture("cifar10_test_cat_0000.png", [box(5, 5, 10, 12, **values)])
@@ -153,16 +164,14 @@ def test_draw_choose_submit_and_find_it_in_the_csv(page, tmp_path):
     # another program adds a box that is narrower than a pixel, and it stays as it is
     thin = box(20.4, 5, 0.5, 12, **others)
     write_via_csv([Picture(first.filename, [*first.regions, thin]), second], saved)
-    page.locator(".jp-Cell .cm-content").first.click()
-    page.keyboard.press("Shift+Enter")
+    _run(page)
     cell.get_by_text("2 of 3 saved").wait_for()
     press("Back", "picture 2 of 3")
     press("Back", "picture 1 of 3")
     page.locator(".annotator rect.movable").nth(1).wait_for()
     _drag(page, (120, 120), (156, 96))  # moves the first box
-    press("Submit", "picture 2 of 3")
     moved = box(8, 3, 10, 12, **values)
-    assert read_via(saved) == [Picture(first.filename, [moved, thin]), second]
+    cell.get_by_text("2 of 3 saved").wait_for()  # and the kernel ends without Submit
 
     page.locator(".jp-InputPrompt").first.click()
     page.keyboard.type("00")  # restarts the kernel
@@ -170,7 +179,8 @@ def test_draw_choose_submit_and_find_it_in_the_csv(page, tmp_path):
     note = "getComputedStyle(document.querySelector('.annotator'), '::after').content"
     page.wait_for_function(f"{note}.includes('The kernel was restarted')")
     assert not cell.get_by_role("button", name="Submit").is_visible()
-    page.get_by_text("| Idle").wait_for()
-    page.locator(".jp-Cell .cm-content").first.click()
-    page.keyboard.press("Shift+Enter")
+    _run(page)
     cell.get_by_text("2 of 3 saved").wait_for()  # a server that ends during a restart hangs
+    assert read_via(saved) == [Picture(first.filename, [moved, thin]), second]
+    press("Nothing to draw", "3 of 3 saved in via_export_csv.csv, 1 with nothing to draw")
+    assert [picture.nothing for picture in read_via(saved)] == [False, False, True]

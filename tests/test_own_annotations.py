@@ -1,6 +1,7 @@
 """Assignment4A on files that a reader brings: every cell works, or one message stops the first."""
 
 import os
+from dataclasses import replace
 
 import cv2
 import matplotlib.pyplot as plt
@@ -8,9 +9,10 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from helpers import plots
-from helpers.annotation import annotator, example_set, via
+from helpers.annotation import annotator, example_set, exports, via
 from helpers.annotation.via import Picture, Region
 from helpers.files import ROOT
 from helpers.training import data
@@ -95,7 +97,6 @@ SOME = rects(names=[*NAMES[:4], "x.png", "y.png"])
     "pictures, notes",
     [
         (blemished(), NOTES),
-        (PHOTOS, ["at 1/16 of their size on blank pages of 244 x 244"]),
         (SOME, ["left out: 2 pictures"]),
     ],
 )
@@ -115,6 +116,96 @@ def test_a_project_drawn_on_the_kit_comes_back_in_pixels(notebook, tmp_path, cap
     assert "6 of the set's pictures are yours" in capsys.readouterr().out
 
 
+SIZES = {
+    "ball/IMG (1).jpg": (1600, 1200), "ball/2.png": (90, 120), "crate/IMG (1).jpg": (900, 1300),
+    "crate/empty.jpg": (300, 200), "crate/unseen.jpg": (64, 64),
+}  # fmt: skip
+BOXES = {
+    "ball/IMG (1).jpg": [[100, 200, 300, 400], [900, 0, 700, 1200]],
+    "ball/2.png": [[0, 60, 90, 60]], "crate/IMG (1).jpg": [[10, 1000, 200, 300]],
+}  # fmt: skip
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder of photographs, one turned by EXIF, and what somebody drew on them."""
+    drawn = [via.Picture("crate/empty.jpg", file_attributes=via.NOTHING)]
+    for name, size in SIZES.items():
+        path, image, tag = tmp_path / "photos" / name, Image.new("RGB", size, "navy"), Image.Exif()
+        for x, y, w, h in BOXES.get(name, []):
+            image.paste("orange", (x, y, x + w, y + h))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name == "crate/IMG (1).jpg":
+            tag[0x0112], image = 6, image.transpose(Image.Transpose.ROTATE_90)
+        image.save(path, exif=tag)
+        values = {"label": name.split("/")[0], "truncated": "no", "occluded": "no"}
+        regions = [Region(via.rect(box), values) for box in BOXES.get(name, [])]
+        drawn += [Picture(name, regions)] if regions else []
+    return drawn
+
+
+OWN = ("configuration", "annotate", "via-kit", "via-zip")
+
+
+def test_every_cell_works_on_photographs_and_exports_lie_beside_them(
+    notebook, tmp_path, photographs, capsys
+):
+    via.write_via_csv(photographs, tmp_path / "mine.csv")
+    later = [cell for cell in IDS[IDS.index("open") :] if cell not in PASSES]
+    space = notebook(*OWN, *later, PICTURES="photos", ANNOTATIONS="mine.csv")
+    printed = capsys.readouterr().out
+    assert "4 pictures, 4 boxes, 1 with nothing to draw" in printed
+    assert "crate/unseen.jpg: not looked at yet. Fix" in printed
+    assert via.boxes(space["completed"]).tolist() == [b for some in BOXES.values() for b in some]
+    for name in BOXES:  # drawn on what is shown, which is reduced
+        shown = {p.filename: p for p in space["opened"].stretched()}[name].regions[0].shape
+        image, x, y = space["images"][name], shown["x"], shown["y"]
+        inside = image[int(y + shown["height"] / 2), int(x + shown["width"] / 2)]
+        assert max(image.shape) <= 800 and inside[0] > 200 > 60 > image[2, 2, 0]
+
+    folder = tmp_path / "build/exports"
+    stems = {"ball__IMG (1)", "ball__2", "crate__IMG (1)", "crate__empty"}
+    for part in ("labels", "images", "voc"):
+        assert {path.stem for path in (folder / part).iterdir()} == stems
+    assert (folder / "labels/crate__empty.txt").read_text() == ""
+    referee = pytest.importorskip("pycocotools.coco", reason="the referee is a test requirement")
+    coco = referee.COCO(folder / "coco.json")
+    assert len(coco.anns) == 4
+    for image_id, about in coco.imgs.items():
+        image = Image.open(folder / "images" / about["file_name"])
+        assert image.size == (about["width"], about["height"])  # also of the turned one
+        for box in coco.loadAnns(coco.getAnnIds(image_id)):
+            x, y, w, h = box["bbox"]
+            assert image.convert("RGB").getpixel((x + w / 2, y + h / 2))[0] > 200
+
+
+def test_boxes_on_photographs_come_from_the_tool_from_via_or_in_another_format(
+    notebook, tmp_path, photographs, capsys
+):
+    space = notebook(*OWN, "open", PICTURES="photos")
+    assert "no box on your pictures yet" in capsys.readouterr().out
+    assert len(space["boxes"]) == 100  # of the course
+    kit = tmp_path / "build/via_kit"
+    names = {exports.flat_name(name) for name in SIZES} | {
+        "via_project.json",
+        "via_attributes.json",
+    }
+    assert {path.name for path in kit.iterdir()} == names and space["scale"] == 1
+    via.write_via_csv(photographs, space["album"].boxes)  # as the tool of section 3
+    flat = [replace(p, filename=exports.flat_name(p.filename)) for p in photographs]
+    via.write_via_csv(flat, tmp_path / "from_kit.csv")
+    exports.write_coco(photographs, tmp_path / "coco.json", SIZES, ["ball", "crate"])
+    drawn = {p.filename: via.boxes([p]).tolist() for p in photographs}
+    for fields in ({}, {"ANNOTATIONS": "coco.json"}, {"VIA_FILE": "from_kit.csv"}):
+        cells = (*OWN, "via-file", "open")
+        completed = notebook(*cells, PICTURES="photos", **fields)["completed"]
+        assert {p.filename: via.boxes([p]).tolist() for p in completed} == drawn
+        assert [p.filename for p in completed if p.nothing] == ["crate/empty.jpg"]
+    via.write_via_csv(rects(), tmp_path / "others.csv")
+    with pytest.raises(ValueError, match="it shows other pictures than your pictures"):
+        notebook(*OWN, "open", PICTURES="photos", ANNOTATIONS="others.csv")
+
+
 STOPS = [
     ("ANNOTATIONS", None, "There is no file"),
     ("ANNOTATIONS", [Picture(name) for name in NAMES], "it holds no box"),
@@ -122,6 +213,11 @@ STOPS = [
     ("ANNOTATIONS", rects([*[(4, 5, 10, 12)] * 5, (30, 3, 20, 20)]), "reaches outside the picture"),
     ("ANNOTATIONS", rects(names=["Set1/" + NAMES[0], NAMES[0]] * 3), "picture listed twice"),
     ("ANNOTATIONS", rects([(4, 5, 9, None)] * 6), "height is None, not finite numbers"),
+    (
+        "ANNOTATIONS",
+        PHOTOS,
+        "other pictures than synthetic stand-in. Fix: name their folder in PIC",
+    ),
     ("VIA_FILE", rects(), "Name the file in ANNOTATIONS"),
 ]
 

@@ -115,7 +115,7 @@ def open_set(path, dataset, album=None) -> OpenedSet:
     """
     course, notes, source = example_set(dataset), [], dataset.source
     if own := bool(album and album.folder):
-        source, path = "PICTURES", path or (album.boxes if album.boxes.exists() else None)
+        source, path = "your pictures", path or (album.boxes if album.boxes.exists() else None)
         notes += [] if path else ["no box on your pictures yet: what follows is the course's set"]
     if not own or not path:
         names = map(dataset.test_name, range(len(dataset.y_test)))
@@ -130,7 +130,7 @@ def open_set(path, dataset, album=None) -> OpenedSet:
     found = read_any(path, album.sizes)
     pictures = [picture for picture in found if picture.filename in album.images]
     if not pictures:
-        refuse(f"no picture is of {source}", "name the folder of its pictures in PICTURES")
+        refuse(f"it shows other pictures than {source}", "name their folder in PICTURES")
     if others := len(found) - len(pictures):
         notes.append(f"left out: {others} pictures that are not of {source}")
     before = len(via.boxes(pictures))  # raises for broken shapes

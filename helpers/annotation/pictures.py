@@ -64,7 +64,8 @@ def album(course, source=None, schema=None) -> Album:
         return Album(images, sizes, course.schema, boxes)
     if not (is_zip := zipfile.is_zipfile(source)) and not source.is_dir():
         raise FileNotFoundError(f"PICTURES = '{source}' is no folder and no zip. Check the path.")
-    folder, images, sizes, out = _unpack(source) if is_zip else source, {}, {}, {}
+    images, sizes, out = {}, {}, {}
+    folder = _unpack(source, out) if is_zip else source
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
@@ -98,12 +99,16 @@ def album(course, source=None, schema=None) -> Album:
     return Album(images, sizes, own, boxes, folder, tuple(notes))
 
 
-def _unpack(source):
-    """A folder, removed at exit, with the files of a zip but those with a path out of it."""
+def _unpack(source, out):
+    """A folder, removed at exit, with the pictures of a zip; nothing is written elsewhere."""
     folder = Path(tempfile.mkdtemp(prefix="pictures_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
-        shutil.unpack_archive(source, folder, "zip")
+        with zipfile.ZipFile(source) as archive:
+            names = [name for name in archive.namelist() if name.lower().endswith(SUFFIXES)]
+            outside = [name for name in names if re.search(r"^[/\\]|^\w:|\.\.", name)]
+            out |= {"its path leads out of the zip": outside} if outside else {}
+            archive.extractall(folder, set(names) - set(outside))
     except Exception as error:  # of zip, of zlib, of the disk, of a password
         raise ValueError(f"PICTURES = '{source}' cannot be unpacked ({error}).") from error
     return folder
