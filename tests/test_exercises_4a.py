@@ -41,7 +41,7 @@ def counts(pictures, schema):
     """As the notebook's own cell counts."""
     regions = [(p.filename, region) for p in pictures for region in p.regions]
     space = {"Counter": Counter, "pd": pd, "via": via}
-    space |= {"regions": regions, "specs": schema["region"]}
+    space |= {"regions": regions, "opened": SimpleNamespace(album=SimpleNamespace(schema=schema))}
     exec(CELLS["count"].source, space)
     return space["counts"]
 

@@ -79,9 +79,7 @@ def album(course, source=None, schema=None) -> Album:
         for reason, names in out.items()
     ]
     if not images:
-        raise ValueError(
-            "; ".join([f"PICTURES = '{source}' holds no {', '.join(FORMATS)}", *notes])
-        )
+        raise ValueError("; ".join([f"PICTURES = '{source}' holds no PNG or JPEG", *notes]))
     boxes = kept("_".join(re.findall(r"[\w-]+", str(source)))[-80:] + ".csv")
     if not schema:
         schema = boxes.with_name(f"{boxes.stem}_attributes.json")
@@ -106,7 +104,7 @@ def _unpack(source, out):
     try:
         with zipfile.ZipFile(source) as archive:
             names = [name for name in archive.namelist() if name.lower().endswith(SUFFIXES)]
-            outside = [name for name in names if re.search(r"^[/\\]|^\w:|\.\.", name)]
+            outside = [name for name in names if re.search(r"^[/\\]|^\w:|(^|[/\\])\.\.[/\\]", name)]
             out |= {"its path leads out of the zip": outside} if outside else {}
             archive.extractall(folder, set(names) - set(outside))
     except Exception as error:  # of zip, of zlib, of the disk, of a password
