@@ -284,8 +284,8 @@ def _canvas(picture):
     frame = max(*picture.shape[:2], 16) // 16
     framed = np.pad(picture, [(frame, frame), (frame, frame), (0, 0)], constant_values=200)
     longest = max(framed.shape[:2])
-    # enlarged by a whole number, so that all pixels are equally large; a photograph is shrunk
-    scale = max(432 // longest, min(768 / longest, 1))
+    # enlarged by a whole number, so that all pixels are equally large; a photograph leaves room
+    scale = max(432 // longest, min(520 / longest, 1))
     kind = "png" if scale >= 1 else "jpeg"
     # the picture travels inside its own address: Colab may drop binary buffers
     content = base64.b64encode(cv2.imencode(f".{kind}", framed[..., ::-1])[1]).decode()
