@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(course, place):
     assert list(photos.images) == ["a/1.jpg", "b/1.jpg", "good.JPEG"]  # kept apart by folder
     photos.save(Path("copies"), photos.images)
     assert {p.name for p in Path("copies").iterdir()} == {"a__1.jpg", "b__1.jpg", "good.JPEG"}
-    notes = str(photos).splitlines()[1:-1]
+    notes = photos.notes[:-1]
     assert sorted(note.removeprefix("left out: ") for note in notes) == [
         "IMG_1.HEIC: few programs read HEIC: export it as JPEG",
         "a,b.jpg: VIA's CSV holds no name with a comma, quote or line break: rename it",
@@ -107,7 +107,7 @@ def test_a_zip_is_read_and_nothing_is_written_outside(course, place, tmp_path):
         archive.writestr("inner.zip", "PK")
     photos = album(course, Path("photos.zip"))
     assert list(photos.images) == ["cats/1.jpg", "dogs/1.jpg"] and not outside.exists()
-    assert "left out: ../evil.jpg and 1 more: its path leads out of the zip" in str(photos)
+    assert "left out: ../evil.jpg and 1 more: its path leads out of the zip" in photos.notes
     assert list(photos.schema["region"]["label"]["options"]) == ["cats", "dogs"]
     Path("cut.zip").write_bytes(Path("photos.zip").read_bytes()[60:])
     with pytest.raises(ValueError, match=r"PICTURES = 'cut.zip' cannot be unpacked"):
@@ -132,7 +132,7 @@ def test_a_template_of_the_schema_is_written_and_can_be_edited(course, place):
     photos = album(course, place)
     assert list(photos.schema["region"]) == ["label", "truncated", "occluded"]
     template = Path("my_boxes/photos_attributes.json")
-    assert via.read_schema(template) == photos.schema and str(template) in str(photos)
+    assert via.read_schema(template) == photos.schema and str(template) in photos.notes[0]
     template.write_text(template.read_text().replace("class_1", "cat"))
     assert "cat" in album(course, place).schema["region"]["label"]["options"]
     bare = {"region": {"label": {"type": "text"}}, "file": {}}

@@ -119,7 +119,7 @@ class Annotator(widgets.HBox):
         self._report(message)
 
     def _report(self, message=""):
-        self._title()
+        message += " Nothing to draw here." * self._picture(self.name).nothing
         seen = [picture for picture in map(self._picture, self.names) if picture.seen]
         empty = sum(picture.nothing for picture in seen)
         note = f", {empty} with nothing to draw" * bool(empty)
@@ -155,14 +155,7 @@ class Annotator(widgets.HBox):
         self.current = selected if 0 <= selected < count else count - 1
         if self.regions:
             self._fill(self.regions[self.current].attributes)
-        self._title()
-
-    def _title(self):
-        count, text = (
-            len(self.regions),
-            f"picture {self.index + 1} of {len(self.names)}: {self.name}",
-        )
-        text += ", nothing to draw" * self._picture(self.name).nothing
+        text = f"picture {self.index + 1} of {len(self.names)}: {self.name}"
         self.progress.value = escape(text + f", box {self.current + 1} of {count}" * (count > 1))
 
     def _framed(self, shape):  # as the canvas has it: in its pixels from the corner of the frame

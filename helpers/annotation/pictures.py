@@ -36,9 +36,6 @@ class Album:
     folder: Path | None = None  # of a reader's own pictures
     notes: tuple = ()  # what was left out, and where the schema is
 
-    def __str__(self):
-        return "\n".join([f"{len(self.images)} pictures to annotate", *self.notes])
-
     def save(self, folder, names, scale=1) -> None:
         """Write upright copies, `scale` times as large, by their `flat_name` into a new folder."""
         folder.mkdir(parents=True)
