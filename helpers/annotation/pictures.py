@@ -76,7 +76,8 @@ def album(course, source=None, schema=None) -> Album:
         for reason, names in out.items()
     ]
     if not images:
-        raise ValueError("; ".join([f"PICTURES = '{source}' holds no PNG or JPEG", *notes]))
+        why = "; ".join(["name the folder of your photographs", *notes])
+        raise ValueError(f"PICTURES = '{source}' holds no PNG or JPEG: {why}")
     boxes = kept("_".join(re.findall(r"[\w-]+", str(source)))[-80:] + ".csv")
     if not schema:
         schema = boxes.with_name(f"{boxes.stem}_attributes.json")
