@@ -85,22 +85,17 @@ class OpenedSet:
     album: Album  # the same pictures
     source: str  # for titles
     notes: tuple = ()  # what was found and changed, in words
-    size: tuple = SIZE  # of the page on which all are compared
 
     def __str__(self):
         empty = sum(picture.nothing for picture in self.pictures)
         head = f"{len(self.pictures)} pictures, {len(via.boxes(self.pictures))} boxes"
         return "\n".join([head + f", {empty} with nothing to draw" * bool(empty), *self.notes])
 
-    @property
-    def images(self):
-        return self.album.images
-
     def stretched(self, size=None) -> list[Picture]:
-        """The boxes on pictures stretched to a (width, height), or as `images` holds them."""
+        """The boxes on pictures stretched to a (width, height), or reduced as the album's are."""
         pictures = []
         for p in self.pictures:
-            to = size or self.images[p.filename].shape[1::-1]
+            to = size or self.album.images[p.filename].shape[1::-1]
             factors = [*np.divide(to, self.album.sizes[p.filename])] * 2
             shapes = map(via.rect, (via.boxes([p]) * factors).tolist())
             regions = [replace(r, shape=shape) for r, shape in zip(p.regions, shapes)]
