@@ -76,6 +76,21 @@ def test_without_hold_out_all_train_in_class_order(npz):
     assert dataset.x_val is dataset.x_test and dataset.y_val is dataset.y_test
 
 
+def test_own_classes_each_keep_a_picture_to_validate_and_boxes_go_with_their_pictures(npz):
+    labels, pictures = [1, 0, 2, 1, 0, 2], np.arange(6, dtype=np.uint8)[:, None, None, None]
+    part = {"x_train": pictures, "y_train": labels, "x_test": pictures[:4], "y_test": labels[:4]}
+    part |= {name: np.tile(x, (32, 32, 3)) for name, x in part.items() if "x" in name}
+    boxes = np.array([[1, 1, 1, 1], [0, 0, 0, 0], [np.nan] * 4, [3, 3, 3, 3]])
+    dataset = data.load(npz(**part, class_names=["cat", "tea cup", "dog"], test_boxes=boxes))
+    assert dataset.class_names == ("cat", "tea cup", "dog") and not dataset.synthetic
+    assert dataset.y_train.tolist() == dataset.y_val.tolist() == [0, 1, 2]
+    assert dataset.x_test[:, 0, 0, 0].tolist() == [1, 0, 3, 2]  # by class
+    assert dataset.test_boxes[:, 0].tolist()[:3] == [0, 1, 3] and np.isnan(dataset.test_boxes[3, 0])
+    assert dataset.test_name(2) == "own_test_tea cup_0001.png" and dataset.source == "copy.npz"
+    with pytest.raises(ValueError, match="class_names are .*not two or more names"):
+        data.load(npz(**part, class_names=["cat", "cat", "dog"]))
+
+
 def test_names_are_class_and_order(npz):
     dataset = data.load(npz())
     assert dataset.test_name(37) == "cifar10_test_cat_0007.png"
@@ -91,7 +106,7 @@ def test_malformed_npz_is_refused(npz):
         ({"x_train": np.zeros((200, 3, 32, 32), np.uint8)}, r"x_train is uint8 \(200, 3, 32, 32\)"),
         ({"x_train": np.zeros((200, 32, 32, 3), np.float32)}, "x_train is float32"),
         ({"y_train": np.zeros(199, int)}, r"y_train is int64 \(199,\)"),
-        ({"y_train": np.full(200, 10)}, "ten times each label"),
+        ({"y_train": np.full(200, 10)}, "10 or more of each label"),
     ):
         with pytest.raises(ValueError, match=f"copy.npz is no CIFAR-10 .npz: .*{message}.*Three"):
             data.load(npz(**changes))

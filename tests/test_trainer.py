@@ -11,7 +11,7 @@ import pytest
 
 from helpers import environment
 from helpers.files import RECORDED
-from helpers.training import runs, trainer
+from helpers.training import data, runs, trainer
 from helpers.training.recipes import COURSE, MODERN, SHORT, LinearToZero, Recipe
 
 RECIPE = dataclasses.replace(
@@ -281,6 +281,22 @@ def test_other_seed_data_or_recipe_is_refused(scenes, copy):
     assert contents(copy) == before
 
 
+def test_other_classes_than_ten_and_fewer_pictures_than_a_batch(scenes, tmp_path):
+    parts = {}
+    for part in ("train", "val", "test"):
+        few = getattr(scenes, f"y_{part}") < 3
+        parts |= {f"{x}_{part}": getattr(scenes, f"{x}_{part}")[few][::5] for x in "xy"}
+    own = dataclasses.replace(scenes, **parts, class_names=("cat", "cup", "dog"), source="own.npz")
+    run = train(own, tmp_path, epochs=1)  # of 11 pictures, two to validate
+    assert run.class_names == own.class_names and run.network().output_shape == (None, 3)
+    with pytest.raises(ValueError, match="class_names = .*cup.*, not .*fork.*another run folder"):
+        train(dataclasses.replace(own, class_names=("cat", "fork", "dog")), tmp_path)
+    with pytest.raises(ValueError, match=r"\(cat, cup, dog, ...\) than synthetic .*\(disc, ring"):
+        run.require_classes(scenes)
+    recorded = [runs.open_run(RECORDED / name).class_names for name in ("short", "synthetic/quick")]
+    assert recorded == [data.CLASS_NAMES, scenes.class_names]  # they do not tell
+
+
 def test_an_older_courses_run_goes_on(run, scenes, copy):
     """Its recipe lacks a setting of today, and its states hold variables and log alone."""
     (copy / "state_003.npz").unlink()
@@ -288,7 +304,7 @@ def test_an_older_courses_run_goes_on(run, scenes, copy):
         (copy / name).unlink()
     train(scenes, copy, epochs=2)
     info = json.loads((copy / "run.json").read_text())
-    del info["recipe"]["momentum"]
+    del info["recipe"]["momentum"], info["class_names"]
     (copy / "run.json").write_text(json.dumps(info))
     with np.load(copy / "state_002.npz") as file:
         values = {name: file[name] for name in file if name not in ("run.json", "checkpoint")}

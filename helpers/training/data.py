@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky, 2009), by Keras or from an .npz, or drawn scenes with exact boxes."""
+"""CIFAR-10 (Krizhevsky, 2009), a reader's own .npz, or drawn scenes with exact boxes."""
 
 import hashlib
 import os
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 CLASS_NAMES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+SYNTHETIC = "synthetic stand-in"
 PIXEL_MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training pictures, as a share of 255
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"  # where Keras looks
 ARCHIVE_BYTES = 170_498_071
@@ -36,7 +37,7 @@ class Dataset:
     y_test: np.ndarray
     class_names: tuple
     source: str  # for titles and run.json: "CIFAR-10" if the test pixels are, else what was loaded
-    test_boxes: np.ndarray | None = None  # int64 (N, 4): x, y, w, h in pixels; synthetic only
+    test_boxes: np.ndarray | None = None  # (N, 4): x, y, w, h in pixels, NaN where there is none
 
     def without_hold_out(self) -> "Dataset":
         """As the assignment used it: all training pictures train, the test pictures validate."""
@@ -47,11 +48,12 @@ class Dataset:
 
     @property
     def synthetic(self) -> bool:
-        return self.test_boxes is not None
+        return self.source == SYNTHETIC
 
     def test_name(self, index: int) -> str:
         """Name by class and order: cifar10_test_cat_0007.png is the eighth cat."""
-        kind, label = "synthetic" if self.synthetic else "cifar10", self.y_test[index]
+        known = "cifar10" if self.class_names == CLASS_NAMES else "own"
+        kind, label = "synthetic" if self.synthetic else known, self.y_test[index]
         order = index - np.searchsorted(self.y_test, label)
         return f"{kind}_test_{self.class_names[label]}_{order:04d}.png"
 
@@ -78,11 +80,16 @@ def load(source: str = "cifar10") -> Dataset:
         return _arrange(*_download(), source="Keras download")
     if not str(source).endswith(".npz"):
         raise ValueError(f"DATA = '{source}' is unknown. {THREE_WAYS}")
-    return _arrange(*_read_npz(Path(source).expanduser()), source=Path(source).name)
+    return _arrange(**_read_npz(Path(source).expanduser()), source=Path(source).name)
 
 
 def load_picture(path) -> np.ndarray:
-    """Read a picture file, cut its middle square and shrink it: uint8 (32, 32, 3), RGB.
+    """Read a picture as `open_picture`, cut its middle square and shrink it: uint8 (32, 32, 3)."""
+    return np.asarray(ImageOps.fit(open_picture(path), (32, 32), Image.Resampling.BOX))
+
+
+def open_picture(path) -> Image.Image:
+    """Read a picture file, turned as the camera says, in RGB.
 
     Raises FileNotFoundError, and ValueError for another format or over 179 million pixels.
     """
@@ -93,28 +100,27 @@ def load_picture(path) -> np.ndarray:
         with Image.open(path, formats="PNG JPEG GIF WEBP BMP TIFF".split()) as image:  # EPS is code
             if image.mode[0] in "IF":  # conversion would cut off all above 255
                 raise ValueError("more than 8 bits per pixel")
-            image = ImageOps.exif_transpose(image).convert("RGB")
+            return ImageOps.exif_transpose(image).convert("RGB")
     except Exception as error:  # every format has its own
         what = f"{path.name} cannot be decoded as a picture ({error})."
         raise ValueError(f"{what} Save it as PNG or JPEG, no larger than a camera's.") from error
-    return np.asarray(ImageOps.fit(image, (32, 32), Image.Resampling.BOX))
 
 
 def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of training and validation pictures, by class: the last tenth of each validates."""
+    """Indices of training and validation pictures: a class's last tenth, or one, validates."""
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    halves = [np.split(of_class, [-(len(of_class) // 10)]) for of_class in classes]
+    halves = [np.split(of_class, [-max(len(of_class) // 10, 1)]) for of_class in classes]
     return tuple(np.concatenate(half) for half in zip(*halves))
 
 
-def _arrange(x_train, y_train, x_test, y_test, source, class_names=CLASS_NAMES, boxes=None):
+def _arrange(x_train, y_train, x_test, y_test, source, class_names=CLASS_NAMES, test_boxes=None):
     y_train, y_test = (y.reshape(-1).astype(np.int64) for y in (y_train, y_test))
     train, val = split(y_train)
     test = np.argsort(y_test, kind="stable")
     parts = x_train[train], y_train[train], x_train[val], y_train[val], x_test[test], y_test[test]
     known = hashlib.sha256(x_test[test].tobytes()).hexdigest() == CIFAR10_TEST
-    source, boxes = "CIFAR-10" if known else source, None if boxes is None else boxes[test]
-    return Dataset(*parts, class_names, source, boxes)
+    boxes = None if test_boxes is None else test_boxes[test]
+    return Dataset(*parts, class_names, "CIFAR-10" if known else source, boxes)
 
 
 def on_disk() -> bool:
@@ -148,21 +154,31 @@ def _download():
 def _read_npz(path: Path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. {THREE_WAYS}")
-    arrays = []
+    arrays, kind = {}, "is no CIFAR-10 .npz"
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
+            if "class_names" in archive:
+                kind = "is no .npz of tools.pictures"
+                arrays["class_names"] = names = tuple(map(str, archive["class_names"]))
+                if len(set(names)) < max(len(names), 2):
+                    raise ValueError(f"class_names are {names}, not two or more names")
             for part in ("train", "test"):
                 x, y = archive[f"x_{part}"], archive[f"y_{part}"]
                 if x.dtype != np.uint8 or x.shape[1:] != (32, 32, 3):
                     raise ValueError(f"x_{part} is {x.dtype} {x.shape}, not uint8 (N, 32, 32, 3)")
                 if y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "iu":
                     raise ValueError(f"y_{part} is {y.dtype} {y.shape}, not integer ({len(x)},)")
-                labels, counts = np.unique(y, return_counts=True)
-                if labels.tolist() != list(range(10)) or counts.min() < 10:
-                    raise ValueError(f"y_{part} does not hold ten times each label from 0 to 9")
-                arrays += [x, y]
+                names = arrays.get("class_names", CLASS_NAMES)
+                least = 10 if names == CLASS_NAMES else 2 if part == "train" else 1
+                counts = [np.sum(y == label) for label in range(len(names))]
+                if sum(counts) < len(y) or min(counts) < least:
+                    what = f"{least} or more of each label from 0 to {len(names) - 1}"
+                    raise ValueError(f"y_{part} does not hold {what}, and no other")
+                arrays |= {f"x_{part}": x, f"y_{part}": y}
+            if "test_boxes" in archive:
+                arrays["test_boxes"] = archive["test_boxes"].reshape(len(y), 4).astype(float)
     except Exception as error:  # zip, zlib and NumPy each have their own
-        raise ValueError(f"{path.name} is no CIFAR-10 .npz: {error}. {THREE_WAYS}") from error
+        raise ValueError(f"{path.name} {kind}: {error}. {THREE_WAYS}") from error
     return arrays
 
 
@@ -186,6 +202,7 @@ _OUTLINES = {
     "arrow": [[(-1, -0.3), (0, -0.3), (0, -0.9), (1, 0), (0, 0.9), (0, 0.3), (-1, 0.3)]],
     "hourglass": [[(-0.85, -1), (0.85, -1), (-0.85, 1), (0.85, 1)]],
 }  # fmt: skip
+SHAPE_NAMES = tuple(_OUTLINES)
 
 
 def draw_scene(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -226,4 +243,4 @@ def synthetic(train: int = 2400, test: int = 500, seed: int = 0) -> Dataset:
     scenes, coverages = map(np.stack, zip(*(draw_scene(label, rng) for label in labels)))
     boxes = np.array([bounding_box(coverage) for coverage in coverages[train:]])
     parts = scenes[:train], labels[:train], scenes[train:], labels[train:]
-    return _arrange(*parts, "synthetic stand-in", tuple(_OUTLINES), boxes)
+    return _arrange(*parts, SYNTHETIC, SHAPE_NAMES, boxes)

@@ -78,6 +78,9 @@ MODERN = Recipe(
     batch_norm_momentum=0.9, selection="last",
 )  # fmt: skip
 
+# MODERN for a reader's own hundred pictures, which are one batch of 128.
+FEW = replace(MODERN, name="few", batch_size=16)
+
 # MODERN for a few epochs. What was tried for both: saved_models/README.md.
 SHORT = replace(
     MODERN, name="short", epochs=5, learning_rate=LinearToZero(0.07, 0.1), momentum=0.6,
@@ -91,7 +94,7 @@ QUICK = replace(
 )  # fmt: skip
 
 MOST_EPOCHS, MOST_SEED = 1000, 2**32 - 1  # of NumPy's and of Keras' generators
-RECIPES = {recipe.name: recipe for recipe in (COURSE, REPRODUCTION, MODERN, SHORT, QUICK)}
+RECIPES = {recipe.name: recipe for recipe in (COURSE, REPRODUCTION, MODERN, FEW, SHORT, QUICK)}
 
 
 def whole_number(name: str, value, least: int, most: int) -> int:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from helpers.files import replacing, write_text
 from helpers.training import devices
-from helpers.training.data import Dataset
+from helpers.training.data import CLASS_NAMES, SHAPE_NAMES, SYNTHETIC, Dataset
 from helpers.training.recipes import Recipe
 from helpers.training.resnet import resnet_v2
 
@@ -28,6 +28,20 @@ class Run:
     folder: Path
     log: pd.DataFrame  # one row per epoch, as `read_log` gives it
     info: dict  # run.json
+
+    @property
+    def class_names(self) -> tuple:
+        """What it tells apart; an older course had CIFAR-10 and drawn shapes alone."""
+        older = SHAPE_NAMES if self.info["data"] == SYNTHETIC else CLASS_NAMES
+        return tuple(self.info.get("class_names", older))
+
+    def require_classes(self, dataset: Dataset) -> None:
+        """Raise ValueError where these pictures show other classes than it has learned."""
+        if self.class_names != dataset.class_names:
+            ours, theirs = (", ".join(x[:3]) for x in (self.class_names, dataset.class_names))
+            what = f"{self.folder} knows other classes ({ours}, ...) than {dataset.source} shows"
+            way_out = "choose DATA to fit, or train in Assignment4B with MODE = 'full'"
+            raise ValueError(f"The network in {what} ({theirs}, ...): {way_out}.")
 
     @property
     def best(self) -> dict:
@@ -53,7 +67,7 @@ class Run:
         if scores.get("epoch") == self.chosen["epoch"] and sha256(path) != scores.get("sha256"):
             what = f"{path} is not the file whose scores run.json tells (its SHA-256 differs)"
             raise ValueError(f"{what}: restore it with git checkout, or train again.")
-        model = build(self.info["recipe"])
+        model = build(self.info["recipe"], classes=len(self.class_names))
         try:
             model.load_weights(path)  # not load_model: weights outlive versions of Keras
         except Exception as error:  # zip, HDF5 and Keras each have their own
@@ -61,7 +75,7 @@ class Run:
         return model
 
     def test_probabilities(self) -> np.ndarray:
-        """The result's, as scored: float32 (10000, 10). FileNotFoundError, ValueError."""
+        """The result's, as scored: float32 (N, classes). FileNotFoundError, ValueError."""
         path = self.folder / PREDICTIONS
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: score the run first.")
@@ -72,7 +86,7 @@ class Run:
             raise ValueError(f"{path} is damaged ({error}): restore it by git checkout.") from error
 
     def test_correct(self) -> np.ndarray:
-        """Which test pictures it gets right: bool (10000,). ValueError if run.json differs."""
+        """Which of CIFAR-10's it gets right: bool (10000,). ValueError if run.json differs."""
         predicted = self.test_probabilities().argmax(axis=1)
         correct = predicted == np.arange(10).repeat(len(predicted) // 10)
         if not np.isclose(correct.mean(), self.info.get("scores", {}).get("test_acc", np.nan)):
@@ -80,7 +94,7 @@ class Run:
         return correct
 
     def predict_test(self, network: keras.Model, dataset: Dataset) -> np.ndarray:
-        """Probabilities of all test pictures, float32 (N, 10); kept ones, if they still hold."""
+        """Probabilities of all test pictures, float32 (N, classes); kept ones if they hold."""
         if self.info["data"] == dataset.source and (self.folder / PREDICTIONS).is_file():
             kept, few = self.test_probabilities(), dataset.x_test[::50].astype(np.float32)
             now = keras.ops.convert_to_numpy(network(few))
@@ -145,7 +159,7 @@ def score(run: Run, dataset: Dataset) -> dict:
     """
     network = run.network()
     both = dataset.x_test, dataset.x_test[:, :, ::-1]  # (N, height, width, 3)
-    plain, mirrored = (network.predict(**devices.batches(x), verbose=0) for x in both)  # (N, 10)
+    plain, mirrored = (network.predict(**devices.batches(x), verbose=0) for x in both)
     best = plain.argmax(axis=1)
     right = [float(np.mean(x.argmax(axis=1) == dataset.y_test)) for x in (plain, plain + mirrored)]
     scores = {"epoch": run.chosen["epoch"], "test_acc": right[0], "test_acc_flip": right[1]}

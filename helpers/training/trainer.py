@@ -35,18 +35,18 @@ class Trainer:
     plain Keras in float32, which is validated and saved.
     """
 
-    def __init__(self, recipe: Recipe, seed: int, precision: str, steps: int):
+    def __init__(self, recipe: Recipe, seed: int, precision: str, steps: int, classes: int = 10):
         keras.utils.set_random_seed(seed)  # initial weights
-        self.recipe, self.seed = recipe, seed
+        self.recipe, self.seed, self.classes = recipe, seed, classes
         rates = [recipe.rate(step / steps) for step in range(recipe.epochs * steps)]
         with devices.training_scope(precision) as batch_norm:
             self.augment = Augment(recipe.flip, recipe.shift, recipe.erase, recipe.whole_pixels)
-            self.in_training = build(asdict(recipe), batch_norm=batch_norm)
+            self.in_training = build(asdict(recipe), batch_norm=batch_norm, classes=classes)
             optimizer = optimizers.make(recipe, rates)
             self.training_model = self._to_logits(self.in_training, self.augment, optimizer)
             optimizer = self.training_model.optimizer  # in a loss scale, if 16 bits need one
             optimizer.build(self.training_model.trainable_variables)
-        self.network = build(asdict(recipe))
+        self.network = build(asdict(recipe), classes=classes)
         self.validation_model = self._to_logits(self.network)
         # All that training changes. Paths outlive a change of their order in Keras.
         self.variables = {v.path: v for v in self.training_model.variables + optimizer.variables}
@@ -67,7 +67,8 @@ class Trainer:
         """Train one epoch, counted from 0; return its mean loss and accuracy."""
         self.augment.restart(self.seed, epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(dataset.x_train))
-        x, y = dataset.x_train[order], _one_hot(dataset.y_train[order])  # (N, 32, 32, 3), (N, 10)
+        x = dataset.x_train[order]  # (N, 32, 32, 3)
+        y = _one_hot(dataset.y_train[order], self.classes)  # (N, classes)
         batches = devices.batches(x, y, self.recipe.batch_size)
         options = {"shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
         history = self.training_model.fit(**batches, **options).history
@@ -76,7 +77,7 @@ class Trainer:
     def validate(self, dataset: Dataset) -> tuple[float, float]:
         """Hand the weights to `network`; return its validation loss and accuracy."""
         self.network.set_weights(self.in_training.get_weights())
-        batches = devices.batches(dataset.x_val, _one_hot(dataset.y_val))
+        batches = devices.batches(dataset.x_val, _one_hot(dataset.y_val, self.classes))
         return tuple(self.validation_model.evaluate(**batches, verbose=0))
 
 
@@ -97,7 +98,7 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
     before, rows = (run.info, run.log.to_dict("records")) if run else ({}, [])
     precision = precision or before.get("precision") or devices.fastest()
     identity = {"recipe": asdict(recipe), "seed": seed, "precision": precision}
-    identity["data"] = dataset.source
+    identity |= {"data": dataset.source, "class_names": list(dataset.class_names)}
     if run:
         _require_same(folder, before, identity)
     elif (folder / "run.json").exists() or (folder / "training_log.csv").exists():
@@ -106,7 +107,8 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
     with writing(folder):  # told now, not after an epoch
         folder.mkdir(parents=True, exist_ok=True)
     dataset = dataset if recipe.hold_out else dataset.without_hold_out()
-    trainer = Trainer(recipe, seed, precision, -(-len(dataset.x_train) // recipe.batch_size))
+    steps = -(-len(dataset.x_train) // recipe.batch_size)
+    trainer = Trainer(recipe, seed, precision, steps, len(dataset.class_names))
     if run:
         for path, variable in trainer.variables.items():
             variable.assign(values[path])
@@ -140,8 +142,8 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
     return open_run(folder)
 
 
-def _one_hot(labels):
-    return np.eye(10, dtype=np.float32)[labels]
+def _one_hot(labels, classes=10):
+    return np.eye(classes, dtype=np.float32)[labels]
 
 
 def _info_in(folder) -> dict:
@@ -156,8 +158,8 @@ def _require_same(folder, info, identity):
     """Raise ValueError where a run has other settings."""
     known, wanted = ({**x, **x["recipe"], "recipe": x["recipe"]["name"]} for x in (info, identity))
     for key, value in wanted.items():
-        if known.get(key) != value:
-            what = f"{folder} holds a run with {key} = {known.get(key)}, not {value}."
+        if known.get(key, value) != value:  # older runs do not tell their classes
+            what = f"{folder} holds a run with {key} = {known[key]}, not {value}."
             raise ValueError(f"{what} Choose another run folder, or the same settings.")
 
 
