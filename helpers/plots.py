@@ -70,6 +70,7 @@ def pictures(
         wrong: bool, one per picture: a red frame and a cross before the title.
     """
     titles, compared = titles or [""] * len(images), isinstance(boxes, dict)
+    columns = min(columns, max(len(images), 1))
     lines = [title.count("\n") + bool(title) for title in titles] or [0]  # [0]: a heading alone
     lines = [max(lines[start : start + columns]) for start in range(0, len(lines), columns)]
     left, above = 0.1 + 0.08 * max(map(len, rows), default=0), 0.3 if heading or compared else 0.02
@@ -77,6 +78,7 @@ def pictures(
     lefts = _whole([left + i * (size + 0.06) + i // group * gap for i in range(columns)])
     tops = _whole(above + np.cumsum([0.15 * count + 0.1 + size for count in lines]) - size)
     width, height = _whole([lefts[-1] + size + 0.1 + (0.75 if bar else 0), tops[-1] + size + 0.08])
+    width = max(width, 0.2 + 0.07 * len(heading))
     figure = plt.figure(figsize=(width, height))
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axis.set_axis_off()
@@ -162,19 +164,18 @@ def _name_lines(axis, ends):
     """Write every line's name (x, y, name, color) at its end, a line of text apart."""
     axis.set_ylim(axis.get_ylim())  # from here on they stay
     shares = axis.transData + axis.transAxes.inverted()  # of the axis' height
-    last = max(end[0] for end in ends)
-    for x, y, name, color in ends:
-        if x < last:  # a shorter run stands alone
-            axis.annotate(name, (x, y), (5, 4), textcoords="offset points", color=color)
-    ends = sorted((end for end in ends if end[0] == last), key=lambda end: end[1])
-    heights = [shares.transform(end[:2])[1] for end in ends]
-    apart = 0.055 * np.arange(len(ends))
-    places = np.maximum.accumulate(heights - apart) + apart
-    for (*_, name, color), place in zip(ends, places - np.mean(places - heights)):
-        axis.text(1.01, place, name, color=color, va="center", transform=axis.transAxes)
+    for last in {end[0] for end in ends}:  # runs of one length
+        same = sorted((end for end in ends if end[0] == last), key=lambda end: end[1])
+        heights = [shares.transform(end[:2])[1] for end in same]
+        apart = 0.055 * np.arange(len(same))
+        places = np.maximum.accumulate(heights - apart) + apart
+        x = shares.transform((last, 0))[0] + 0.01
+        x, lift = (1.01, 0) if x > 0.95 else (x, 0.025)  # a shorter run's name stands inside
+        for (*_, name, color), place in zip(same, places - np.mean(places - heights)):
+            axis.text(x, place + lift, name, color=color, va="center", transform=axis.transAxes)
 
 
-def residual_network():
+def residual_network(classes):
     """Draw a residual block of ResNet20v2, and the network as a chain of such blocks."""
     block = [
         "x", "normalize\nReLU", "convolution\n1x1, narrow", "normalize\nReLU",
@@ -192,7 +193,7 @@ def residual_network():
     arrow = {"arrowprops": {"arrowstyle": "-|>", "fc": "black"}}
     wide, narrow = "16x16x128", "16x16x64"
     block_shapes = [wide, wide, narrow, narrow, narrow, narrow, wide, "", wide]
-    shapes = "32x32x3 32x32x16 32x32x64 16x16x128 8x8x256 8x8x256 256 10 10".split()
+    shapes = "32x32x3 32x32x16 32x32x64 16x16x128 8x8x256 8x8x256 256".split() + [classes] * 2
     for y, chain, sizes in ((2.1, block, block_shapes), (0, network, shapes)):
         for x, (text, shape) in enumerate(zip(chain, sizes)):
             color = colors.get(text.split()[0], "white")

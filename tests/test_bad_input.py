@@ -193,9 +193,11 @@ CASES = [
          lambda d: call(load, str(d.file("copy.npz", d.bomb())))),
     Case("an array of objects", ValueError, "allow_pickle=False", "DATA = 'synthetic'",
          lambda d: call(load, d.npz(x_test=np.array([Bomb(str(d.folder / "unpickled"))] * 100)))),
-    Case("too few to validate", ValueError, "y_train does not hold", "ten times each",
+    Case("too few to validate", ValueError, "y_train does not hold", "10 or more of each",
          lambda d: call(load, d.npz(x_train=np.zeros((50, 32, 32, 3), np.uint8),
                                     y_train=np.arange(50) % 10))),
+    Case("a class of one picture", ValueError, "y_train does not hold 2", "label from 0 to 1",
+         lambda d: call(load, d.npz(class_names=["cat", "dog"], y_train=np.arange(200) // 199))),
     Case("no network", ConnectionError, "could not be downloaded", "DATA = 'synthetic'",
          lambda d: d.no_network() or call(load, "cifar10")),
     Case("the name of a real picture among drawn ones", ValueError, "cifar10_test_cat_0000.png",
@@ -258,6 +260,9 @@ CASES = [
     # Run folders
     Case("a file for a run folder", FileNotFoundError, "no run folder", "Train first",
          lambda d: call(runs.open_run, d.file("run", "x"))),
+    Case("a network of other classes", ValueError, "knows other classes (disc, ring, square, ...)",
+         "MODE = 'full'",
+         lambda d: call(runs.open_run(d.run_with()).require_classes, load(d.npz()))),
     Case("a pickle for weights", ValueError, "model.001.keras is damaged", "train again",
          lambda d: call(runs.open_run(d.run_with(weights=d.bomb())).network)),
     Case("to go on with another recipe", ValueError, "recipe = tiny, not quick", "another run fold",
@@ -289,7 +294,7 @@ CASES = [
          lambda d: call(metrics.score, np.ones((1, 8, 8)), np.zeros((1, 8, 8), bool))),
     Case("a grid that does not fit", ValueError, "maps (1, 5, 5)", "h and w divide H and W",
          lambda d: call(metrics.faithfulness, len, NOISE[None], np.ones((1, 5, 5)), [0], 0)),
-    Case("a mosaic of one class", ValueError, "classes (1,)", "four classes at least",
+    Case("a mosaic of one class", ValueError, "classes (1,)", "two classes at least",
          lambda d: call(metrics.mosaics, NOISE[None], NOISE[None, ..., 0] > 9, [0])),
 ]
 

@@ -75,6 +75,14 @@ def test_mosaics_hold_the_picture_once_among_other_classes():
     assert len({np.flatnonzero(mask)[0] for mask in inside[0]}) == 4  # every quarter occurs
 
 
+def test_in_mosaics_of_two_classes_all_boxes_of_the_class_asked_for_count():
+    images, masks = np.zeros((4, 4, 4, 3), np.uint8), np.ones((4, 4, 4), bool)
+    _, members, inside = metrics.mosaics(images, masks, [0, 0, 1, 1])
+    assert all(set(row[1:]) <= ({2, 3} if row[0] < 2 else {0, 1}) for row in members)
+    assert np.array_equal(inside[0], ~inside[1]) and np.all(inside[0].mean(axis=(1, 2)) == 0.25)
+    assert metrics.mosaic_chance(inside[1])["pointing"].tolist() == [0.75] * 4
+
+
 def test_chance_in_a_mosaic_is_one_in_four_wherever_the_box_is():
     quarter = np.kron(np.eye(4, dtype=int).reshape(4, 2, 2), MASKS[3:]).astype(bool)
     chance = metrics.mosaic_chance(quarter)
@@ -87,6 +95,7 @@ def test_the_interval_of_a_share_is_that_of_the_binomial_distribution():
     low, high = binom.ppf([0.025, 0.975], 100, 0.3) / 100
     for _ in range(2):  # the same draws every time
         assert metrics.bootstrap(np.arange(100) < 30) == metrics.Interval(0.3, low, high)
+    assert str(metrics.bootstrap([0.5])) == "0.500 [needs two]"
 
 
 def test_a_table_of_means_and_of_paired_differences():

@@ -24,19 +24,21 @@ class Interval:
     high: float
 
     def __str__(self):
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        text = f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return text.replace("nan, nan", "needs two")
 
 
 def bootstrap(values) -> Interval:
     """Percentile bootstrap of a mean: Efron and Tibshirani, "Introduction to the Bootstrap" (1993).
 
-    Takes (N,) numbers, one per picture; for a paired comparison, the differences. Raises ValueError
-    for another shape, fewer than two, NaN or infinity.
+    Takes (N,) numbers, one per picture; for a paired comparison, the differences. Fewer than two
+    have NaN for an interval. Raises ValueError for another shape, NaN or infinity.
     """
     values = np.asarray(values, float)
-    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-        needed = "must be (N,), one finite number per picture, N at least 2."
-        raise ValueError(f"values {values.shape} {needed}")
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise ValueError(f"values {values.shape} must be (N,), one finite number per picture.")
+    if len(values) < 2:
+        return Interval(float([*values, np.nan][0]), np.nan, np.nan)
     rng, size = np.random.default_rng(0), (100, len(values))
     # N pictures drawn with replacement, 10,000 times; a hundred at once, which bounds the memory.
     means = [values[rng.integers(len(values), size=size)].mean(axis=1) for _ in range(100)]
@@ -87,31 +89,32 @@ def gaussian(shape) -> np.ndarray:
 
 
 def mosaics(images, masks, classes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every picture in a random quarter among three of other classes: the grid pointing game.
+    """Every picture in a random quarter among others of other classes: the grid pointing game.
 
     After Boehle et al., "Convolutional Dynamic Alignment Networks" (2021). A Gaussian fails here.
 
     Takes (N, H, W, C), bool (N, H, W) and int (N,). Returns images (N, 2H, 2W, C); their members,
-    int (N, 4), the n-th picture first; and masks bool (4, N, 2H, 2W), true in the box of that
-    member alone. Raises ValueError for shapes that differ, or fewer than four classes.
+    int (N, 4), the n-th picture first; and masks bool (4, N, 2H, 2W), true in the boxes of that
+    member's class: several, of three classes or two. Raises ValueError for fewer, or other shapes.
     """
     images, masks, classes = map(np.asarray, (images, masks, classes))
     alike = images.shape[:-1] == masks.shape and masks.shape[:1] == classes.shape
-    if not alike or len(np.unique(classes)) < 4:
+    if not alike or len(np.unique(classes)) < 2:
         raise ValueError(
             f"images {images.shape}, masks {masks.shape} and classes {classes.shape} must be "
-            "(N, H, W, C), (N, H, W) and (N,), with four classes at least."
+            "(N, H, W, C), (N, H, W) and (N,), with two classes at least."
         )
     rng = np.random.default_rng(0)
 
     def with_neighbors(n):
-        others = rng.permutation(np.setdiff1d(classes, classes[n]))[:3]
+        others = np.resize(rng.permutation(np.setdiff1d(classes, classes[n])), 3)
         return [n, *(rng.choice(np.flatnonzero(classes == other)) for other in others)]
 
     members = np.array([with_neighbors(n) for n in range(len(images))])
     order = rng.permuted(np.broadcast_to(np.arange(4), members.shape), axis=1)
     quarters = np.take_along_axis(members, order, axis=1)  # (N, 4): which picture is in a quarter
-    inside = [_tiled(masks[quarters] & (order == k)[..., None, None]) for k in range(4)]
+    asked = (classes[quarters] == classes[member][:, None] for member in members.T)
+    inside = [_tiled(masks[quarters] & shown[..., None, None]) for shown in asked]
     return _tiled(images[quarters]), members, np.stack(inside)
 
 
