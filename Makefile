@@ -12,7 +12,7 @@ NOTEBOOKS := $(sort $(wildcard Assignment4*.ipynb))
 export JUPYTER_PREFER_ENV_PATH := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help notebooks lint test test-colab test-colab-previous test-jax test-site lab site figures badges bench reference record clean
+.PHONY: help notebooks lint test test-colab test-colab-previous test-jax test-site lab site handout slides class figures badges bench reference record clean
 
 help:  ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,15 @@ lab: $(VENV)/installed  ## open the notebooks in JupyterLab
 
 site: $(VENV)/installed  ## pages from the stored notebooks, in build/site/
 	$(BIN)/python -m tools.site
+
+handout: $(VENV)/installed  ## the notebooks without solutions, with all they need, in build/handout/
+	$(BIN)/python -m tools.handout
+
+slides: $(VENV)/installed  ## a deck per notebook, in build/slides/
+	$(BIN)/python -m tools.slides
+
+class: $(VENV)/installed  ## what FOLDER=handed_in/ holds, as a page in build/class/; EXECUTE=1 runs their code
+	$(BIN)/python -m tools.class_page "$(FOLDER)" $(if $(EXECUTE),--execute)
 
 # Needs CIFAR-10: downloaded by Keras, or an .npz named by CIFAR10_NPZ.
 figures: $(VENV)/installed  ## refresh what is committed: outputs, images, results in the README

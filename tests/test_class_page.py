@@ -1,9 +1,7 @@
 """Thirty made-up hand-ins, good and bad, and what the class page makes of them."""
 
 import json
-import os
 import re
-from pathlib import Path
 
 import nbformat
 import numpy as np

@@ -129,6 +129,21 @@ def test_the_heads_of_a_table_stand_above_their_columns(show):
         assert head.bounding_box()["x"] == cell.bounding_box()["x"]
 
 
+@pytest.mark.parametrize("name", PAGES[1:])
+def test_every_slide_fits_the_screen_and_a_telephone(show, name):
+    page = show(f"slides/{name}", viewport={"width": 1280, "height": 720})
+    page.locator(".reveal.ready").wait_for()
+    for slide in range(page.locator(".page").count()):
+        page.evaluate("slide => Reveal.slide(slide)", slide)
+        shown = page.locator("section.present section.present .page")
+        size = shown.evaluate("p => [p.clientWidth, p.clientHeight, p.scrollWidth, p.scrollHeight]")
+        assert size[:2] == [1280, 720] and size == size[:2] * 2, shown.inner_text()
+        for image in shown.locator("img").all():
+            assert image.bounding_box()["height"] > 200 and image.get_attribute("alt")
+    page = show(f"slides/{name}", viewport={"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 @pytest.mark.parametrize("damage", ["no JSON", "no outputs", "broken link"])
 def test_a_bad_notebook_leaves_the_site_as_it_was(tmp_path, monkeypatch, damage):
     notebook = tmp_path / site.NOTEBOOKS[0].name
@@ -153,7 +168,7 @@ def test_the_front_page_leads_to_the_repository_once_its_address_is_known(tmp_pa
     monkeypatch.setattr(site, "ROOT", tmp_path)
     monkeypatch.setattr(site, "NOTEBOOKS", [notebook := tmp_path / "Assignment4A.ipynb"])
     notebook.write_text(r'"REPOSITORY = \"\""')
-    assert site.front_page().startswith("# Course\nRuns, [MIT](LICENSE)\n```")
+    assert site.front_page().startswith("# Course\nRuns, [MIT](LICENSE)\n\n## For a class")
     notebook.write_text(r'"REPOSITORY = \"https://github.com/a/b\""')
     page = site.front_page()
     assert "[The repository](https://github.com/a/b)" in page and "[MIT](LICENSE)" in page

@@ -277,8 +277,8 @@ def make(folder: Path, run=False, build: Path = BUILD) -> None:
         right=[sum(frame[f"{e.book} {name}"] == "right") for name, e in known.items()],
         matrix=matrix_picture(matrix) if len(matrix) > 1 else "",
         worst=[
-            (name, iou, len(b := drawn[name]), boxes_picture(pixels.get(name, blank), b, agreed[name]))
-            for name, iou in shown.items()
+            (n, iou, len(drawn[n]), boxes_picture(pixels.get(n, blank), drawn[n], agreed[n]))
+            for n, iou in shown.items()
         ],
     )  # fmt: skip
     write_text(build / "index.html", text)

@@ -14,9 +14,9 @@ from pathlib import Path
 import nbformat
 
 from helpers.files import ROOT
-from tools import ask
+from tools import ask, handout, slides
 
-NOTEBOOKS = sorted(ROOT.glob("Assignment4*.ipynb"))
+NOTEBOOKS = handout.NOTEBOOKS
 FOR_READERS = ("Ask it", "What each notebook teaches", "Results", "Licen")
 HERE = ("LICENSE", "CITATION.cff", ".ipynb")  # what the front page may link to
 SITE = ROOT / "build/site"
@@ -39,7 +39,11 @@ def front_page() -> str:
 
     text = ASK.sub(r'<a href="ask/index.html">\1</a>', text)
     text = re.sub(r"(?<!!)\[([^][]+)\]\((?!https:|#)([^)]+)\)", link, text)
+    decks = ", ".join(f'<a href="slides/{p.stem}.html">{p.stem[-2:]}</a>' for p in NOTEBOOKS)
+    text += f"\n\n## For a class\n\nSlides: {decks}. The notebooks without solutions, and all they "
+    text += 'need, in one file: <a href="course.zip">course.zip</a>.\n'
     if address:
+        text += f"[TEACHING.md]({address}/blob/HEAD/TEACHING.md) has a plan for three sessions.\n"
         text += f"\n[The repository]({address}) holds the notebooks, the code and the networks.\n"
     pages = "\n".join(path.stem for path in NOTEBOOKS)
     return f"{text}\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
@@ -97,6 +101,8 @@ def build(folder: Path = SITE, executed=()) -> None:
         if subprocess.run(command).returncode:
             raise ValueError(f"Sphinx complained (above); {folder} is as it was before.")
         ask.write(pages / "ask")
+        slides.write(pages / "slides", notebooks.values())
+        handout.write(pages / "course.zip")
         if folder.exists():
             folder.rename(Path(temporary, "before"))
         pages.rename(folder)
