@@ -18,8 +18,9 @@ IMPORTED_AS = {
     "pillow": {"PIL"},
     "pyyaml": {"yaml"},
     "jupyter-bbox-widget": {"jupyter_bbox_widget"},
+    "sphinx": {"docutils", "jinja2"},
     # The package jupyter stands for these, and for the front ends.
-    "jupyter": {"IPython", "ipywidgets", "nbclient", "nbformat", "traitlets"},
+    "jupyter": {"IPython", "ipywidgets", "nbclient", "nbconvert", "nbformat", "traitlets"},
 }
 
 

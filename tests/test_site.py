@@ -142,6 +142,7 @@ def test_every_slide_fits_the_screen_and_a_telephone(show, name):
             assert image.bounding_box()["height"] > 200 and image.get_attribute("alt")
     page = show(f"slides/{name}", viewport={"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator(".page").first.is_visible() and page.locator(".page").last.is_visible()
 
 
 @pytest.mark.parametrize("damage", ["no JSON", "no outputs", "broken link"])

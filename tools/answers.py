@@ -76,14 +76,10 @@ def read(path, known) -> dict[str, tuple[str, str]]:
     return answers
 
 
-def rerun(handed_in, known) -> dict[tuple[str, str], str]:
+def rerun(handed_in) -> dict[tuple[str, str], str]:
     """What the course's checks say of answers that run anew, each in the course's own notebook.
 
-    Args:
-        handed_in: {person: (folder, {exercise: source})}.
-        known: of `exercises`.
-
-    Returns {(person, exercise): words}. The notebooks take their mode from COURSE_MODE.
+    `handed_in` is {person: (folder, {exercise: source})}. Returns {(person, exercise): words}.
     """
     from tools import execute  # loads Keras, which reading does not need
 

@@ -49,70 +49,59 @@ class Deck(SlidesExporter):
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
-def parts(notebook):
-    """Yield (cell, lines it takes, heading it begins with) of what is shown, in order."""
-    section = ""
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            if "solution" in cell.metadata.get("tags", ()):
-                continue
-            text = re.sub(r"\[!\[.*?\]\(.*?\)\]\(.*?\)", "", cell.source)  # buttons
-            text = re.sub(r"(?<!!)\[([^][]+)\]\((?!https?:)[^)]*\)", r"\1", text)  # links inside
-            for block in re.split(r"\n\s*\n(?=\S)", text.strip()):
-                if heading := re.match("#+ (.*)", block):
-                    section = heading[1]
-                if section not in LEFT_OUT:
-                    yield _markdown(cell, block), _lines(block), heading and heading[1]
-            continue
-        if section in LEFT_OUT:
-            continue
-        images, others = [], []
-        for output in cell.outputs:
-            kind = next((k for k in output.get("data", {}) if k.startswith("image/")), None)
-            (images if kind else others).append((output, kind))
-        for output, kind in images:
-            about = escape(output.metadata.get(kind, {}).get("alt", ""))
-            source = "".join(output.data[kind]).replace("\n", "")
-            yield (
-                _markdown(cell, f'<img alt="{about}" src="data:{kind};base64,{source}">'),
-                FIGURE,
-                None,
-            )
-        if not images and cell.metadata.get("cellView") != "form":
-            shown = [output for output, _ in others if "Not answered yet" not in str(output)]
-            source = cell.source.removeprefix("# NBVAL_CHECK_OUTPUT\n")
-            code = new_code_cell(source, outputs=shown, metadata=dict(cell.metadata))
-            yield code, 0.62 * sum(map(_lines, [source, *map(_text, shown)])), None
+def blocks(cell):
+    """The paragraphs, lists and tables of a Markdown cell, without buttons and links inside."""
+    text = re.sub(r"\[!\[.*?\]\(.*?\)\]\(.*?\)", "", cell.source)
+    text = re.sub(r"(?<!!)\[([^][]+)\]\((?!https?:)[^)]*\)", r"\1", text)
+    solution = "solution" in cell.metadata.get("tags", ())
+    return [] if solution else re.split(r"\n\s*\n(?=\S)", text.strip())
 
 
-def _markdown(cell, source):
-    return new_markdown_cell(source, metadata=dict(cell.metadata))
+def shown(cell):
+    """A code cell's figures, as Markdown; without one, the cell itself, as another, if it shows."""
+    figures = []
+    for output in cell.outputs:
+        for kind in (kind for kind in output.get("data", ()) if kind.startswith("image/")):
+            alt = escape(output.metadata.get(kind, {}).get("alt", ""))
+            data = "".join(output.data[kind]).replace("\n", "")
+            figures.append(new_markdown_cell(f'<img alt="{alt}" src="data:{kind};base64,{data}">'))
+    if figures or cell.metadata.get("cellView") == "form":
+        return figures
+    outputs = [output for output in cell.outputs if "Not answered yet" not in str(output)]
+    return [new_code_cell(cell.source.removeprefix("# NBVAL_CHECK_OUTPUT\n"), outputs=outputs)]
 
 
-def _text(output):
-    return output.get("text") or output.get("data", {}).get("text/plain", "")
-
-
-def _lines(text):
-    return sum(1 + len(line) // 85 for line in text.splitlines()) + 0.5
+def lines(cell) -> float:
+    """About how many lines of text a cell takes."""
+    if cell.source.startswith("<img"):
+        return FIGURE
+    texts = [o.get("text") or o.data.get("text/plain", "") for o in cell.get("outputs", ())]
+    rows = [line for text in (cell.source, *texts) for line in text.splitlines()]
+    return (0.62 if cell.cell_type == "code" else 1) * sum(1 + len(row) // 85 for row in rows) + 0.5
 
 
 def deck(path) -> str:
     """A notebook's slides as one HTML page."""
-    cells, used, section, asked = [], 0, "", False
-    items = list(parts(nbformat.read(path, as_version=4)))
-    for (cell, lines, heading), (_, after, title) in zip(items, [*items[1:], (None, 0, "end")]):
-        is_figure = cell.source.startswith("<img")
-        reading = after if is_figure and not title else 0
-        if heading or asked or used + lines + reading > ROOM:
+    cells, section = [], ""  # (cell, heading or None)
+    for cell in nbformat.read(path, as_version=4).cells:
+        is_code = cell.cell_type == "code"
+        for part in shown(cell) if is_code else map(new_markdown_cell, blocks(cell)):
+            heading = None if is_code else re.match("#+ (.*)", part.source)
+            section = heading[1] if heading else section
+            if section not in LEFT_OUT:
+                part.metadata = {**cell.metadata}
+                cells.append((part, heading and section))
+    slides, used, section, asked = [], 0, "", False
+    for (cell, heading), (after, next_heading) in zip(cells, [*cells[1:], (None, "the end")]):
+        reading = lines(after) if cell.source.startswith("<img") and not next_heading else 0
+        if heading or asked or used + lines(cell) + reading > ROOM:
             if not heading:
-                cells.append(new_markdown_cell(f'<p class="section">{section}</p>'))
+                slides.append(new_markdown_cell(f'<p class="section">{section}</p>'))
             section, used = heading or section, 0
-            (cell if heading else cells[-1]).metadata.setdefault(
-                "slideshow", {"slide_type": "slide"}
-            )
-        cells.append(cell)
-        used, asked = used + lines, "**Predict" in cell.source
+            start = cell if heading else slides[-1]
+            start.metadata.setdefault("slideshow", {"slide_type": "slide"})
+        slides.append(cell)
+        used, asked = used + lines(cell), "**Predict" in cell.source
     exporter = Deck(
         template_name="slides",
         extra_template_basedirs=[str(ROOT / "site")],
@@ -120,7 +109,7 @@ def deck(path) -> str:
         exclude_output_prompt=True,
         config=Config({"CSSHTMLHeaderPreprocessor": {"style": "default"}}),
     )
-    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook = nbformat.v4.new_notebook(cells=slides)
     return exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})[0]
 
 
