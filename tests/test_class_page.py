@@ -140,6 +140,17 @@ def test_answers_are_read_with_and_without_ids(made):
     assert "<b>too" not in page and "&lt;b&gt;too" in page
 
 
+def test_an_answer_cell_is_found_under_its_heading_and_a_hint_is_no_answer(tmp_path):
+    notebook(tmp_path / "a.ipynb", "4A", said={"lazy": "Right."}, ids=False)
+    book = json.loads((tmp_path / "a.ipynb").read_text())
+    for cell in book["cells"]:
+        cell["source"] = cell["source"].replace("exercises.lazy.check", "mine")
+    hint = nbformat.v4.new_code_cell("exercises.lazy.hint()")
+    (tmp_path / "a.ipynb").write_text(json.dumps(book | {"cells": [*book["cells"], hint]}))
+    source, said = answers.read(tmp_path / "a.ipynb", KNOWN)["lazy"]
+    assert source.startswith("lazy = ...") and said == "Right."
+
+
 def test_copies_are_named_and_names_do_no_harm(made):
     frame, page, _ = made
     assert "the same boxes as =2+3, on 20 pictures" in frame.loc["Zoë Müller", "notes"]
@@ -188,6 +199,14 @@ def test_a_wrong_folder_is_told(folder, tmp_path, name):
     with pytest.raises(ValueError, match="a folder per person"):
         class_page.make(folder / name, build=tmp_path / "build")
     assert not (tmp_path / "build").exists()
+
+
+def test_a_class_without_a_box_or_a_notebook_has_a_page(tmp_path):
+    (tmp_path / "class/nobody").mkdir(parents=True)
+    class_page.make(tmp_path / "class", build=tmp_path / "build")
+    page = (tmp_path / "build/index.html").read_text()
+    assert "nothing was handed in" in page and "No picture was annotated by three" in page
+    assert via.read_via(tmp_path / "build/consensus.csv") == []
 
 
 BAD = {

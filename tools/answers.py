@@ -25,7 +25,7 @@ from tools.handout import NOTEBOOKS
 
 SECONDS, MEMORY, FILE = 10, 2 << 30, 10 << 20  # of one answer, bytes; FILE is what it may write
 TITLE = re.compile(r"^### Exercise (\d+: .*\S)", re.MULTILINE)
-CALLED = re.compile(r"exercises\.(\w+)\.(?:check|hint)\(")
+CALLED = re.compile(r"exercises\.(\w+)\.check\(")
 VERDICT = re.compile(r"^(Right\.|Not yet: .*|Not answered yet.*)$", re.MULTILINE)
 
 
@@ -50,8 +50,8 @@ def exercises() -> dict[str, Exercise]:
 def read(path, known) -> dict[str, tuple[str, str]]:
     """{exercise: (its answer cell, what its output says, "" if nothing)} of a notebook.
 
-    An answer cell is known by its id, the check that it calls, or else the heading above it. Raises
-    ValueError for a file that is no notebook.
+    An answer cell is known by the check that it calls, or else by the heading above it: Colab
+    changes ids. Raises ValueError for a file that is no notebook.
     """
     titles, title, answers = {e.title: name for name, e in known.items()}, "", {}
     try:
@@ -67,10 +67,8 @@ def read(path, known) -> dict[str, tuple[str, str]]:
         said = "\n".join("".join(member(o, "text", str | list, "")) for o in outputs)
         stops = [f"Not yet: it stops with {o['ename']}" for o in outputs if "ename" in o]
         answer = source, ([*VERDICT.findall(said), *stops] or [""])[-1]
-        by_id = re.fullmatch("(.*)-answer", member(cell, "id", str, ""))
-        names = [by_id and by_id[1].replace("-", "_"), *CALLED.findall(source)]
-        if named := [name for name in names if name in known]:
-            answers[named[0]] = answer
+        if called := [name for name in CALLED.findall(source) if name in known]:
+            answers[called[0]] = answer
         elif title in titles:
             answers.setdefault(titles[title], answer)
     return answers

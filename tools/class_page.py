@@ -164,7 +164,7 @@ def score(people, completed, gold) -> tuple[pd.DataFrame, pd.Series]:
         a.scores = {
             "pictures": len(ious), "IoU": ious.mean(), "below 0.5": int((ious < 0.5).sum()),
             "kappa": kappas.mean(), "with others": matrix[a.name].mean(),
-            "gold pictures": len(of_gold), "gold IoU": of_gold.mean(),
+            "gold pictures": len(of_gold) or None, "gold IoU": of_gold.mean(),
             **kappas.add_prefix("kappa ").to_dict(),
         }  # fmt: skip
     by_picture = pd.DataFrame(pairs).dropna(thresh=3)  # three pairs: three people
@@ -243,6 +243,6 @@ def make(folder: Path, run=False, build: Path = ROOT / "build/class") -> None:
 
 if __name__ == "__main__":
     try:
-        make(Path(sys.argv[1]), "--execute" in sys.argv)
+        make(Path(sys.argv[1] or "FOLDER"), "--execute" in sys.argv)
     except (ValueError, OSError) as error:
         sys.exit(f"{error} Use: make class FOLDER=handed_in/")
