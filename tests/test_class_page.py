@@ -235,6 +235,8 @@ def test_answers_run_again_where_they_do_no_harm(tmp_path, monkeypatch, capfd):
     notebook(folder / "all right/Assignment4A.ipynb", "4A", right)
     for name, source in BAD.items():
         notebook(folder / name / "Assignment4A.ipynb", "4A", {"lazy": source}, {"lazy": "Right."})
+    kills = {"off_by_one": "import os\nos.kill(os.getppid(), 9)"}
+    notebook(folder / "kills/Assignment4A.ipynb", "4A", kills)
     before = tree(folder)
     class_page.make(folder, run=True, build=tmp_path / "build")
     assert tree(folder) == before
@@ -243,6 +245,7 @@ def test_answers_run_again_where_they_do_no_harm(tmp_path, monkeypatch, capfd):
     assert (frame.loc[list(BAD), "4A lazy"] == "wrong").all()
     assert frame.loc[list(BAD), "notes"].str.contains("not when run again").all()
     page = (tmp_path / "build/index.html").read_text()
-    for words in ("stopped after", "MemoryError", "ended its process", "File too large", "reaches"):
+    told = ["stopped after", "MemoryError", "ended its process", "File too large"]
+    for words in (*told, "on unknown pictures", "Assignment4A.ipynb stopped (DeadKernelError)"):
         assert words in page
     assert "xxxx" not in capfd.readouterr().out

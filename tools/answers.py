@@ -74,17 +74,18 @@ def read(path, known) -> dict[str, tuple[str, str]]:
     return answers
 
 
-def rerun(handed_in) -> dict[tuple[str, str], str]:
+def rerun(handed_in, notes) -> tuple[dict[tuple[str, str], str], str]:
     """What the course's checks say of answers that run anew, each in the course's own notebook.
 
-    `handed_in` is {person: (folder, {exercise: source})}. Returns {(person, exercise): words}.
+    `handed_in` is {person: (folder, {exercise: source})}. Returns {(person, exercise): words}, and
+    the pictures that the notebooks had; a notebook that stopped becomes a note.
     """
     from tools import execute  # loads Keras, which reading does not need
 
-    said = {}
+    said, shown = {}, set()
     with tempfile.TemporaryDirectory() as temporary:
         tasks = Path(temporary, "tasks.json")
-        tasks.write_text(json.dumps({p: (str(f), a) for p, (f, a) in handed_in.items()}))
+        tasks.write_text(json.dumps({p: (str(f.resolve()), a) for p, (f, a) in handed_in.items()}))
         for path in NOTEBOOKS:
             notebook = nbformat.read(path, as_version=4)
             for cell in notebook.cells:
@@ -92,10 +93,15 @@ def rerun(handed_in) -> dict[tuple[str, str], str]:
                     call = f"globals(), {cell.source.splitlines()[-1]!r}, {str(tasks)!r}, {SECONDS}"
                     cell.source = f"from tools import answers\nanswers.judge({call})"
             nbformat.write(notebook, copy := Path(temporary, path.name))
-            execute.execute(copy, copy)
+            try:
+                shown.add(execute.execute(copy, copy))
+            except Exception as error:  # an answer may have killed the kernel
+                what = f"{path.name} stopped ({type(error).__name__})"
+                notes.append(f"{what}: its other exercises are marked as handed in")
         for words in Path(temporary).glob("*.words"):
-            said |= {(person, words.stem): text for person, text in json.loads(words.read_text())}
-    return said
+            for person, text in map(json.loads, words.read_text().splitlines()):
+                said[person, words.stem] = text
+    return said, " and ".join(sorted(shown)) or "unknown pictures"
 
 
 def judge(scope, check, tasks, seconds) -> None:
@@ -103,13 +109,15 @@ def judge(scope, check, tasks, seconds) -> None:
 
     `scope` holds the notebook's variables at this place, `check` is the course's own check.
     """
-    name, words = check.split(".")[1], []
+    name = check.split(".")[1]
+    path = Path(tasks).with_name(f"{name}.words")
     for person, (folder, sources) in json.loads(Path(tasks).read_text()).items():
         if name in sources:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
                 copy = shutil.copytree(folder, Path(temporary, "copy"), symlinks=True)
-                words.append((person, _forked(scope, sources[name], check, copy, seconds)))
-    Path(tasks).with_name(f"{name}.words").write_text(json.dumps(words))
+                words = _forked(scope, sources[name], check, copy, seconds)
+            with path.open("a") as file:  # at once: the next answer may kill this process
+                print(json.dumps([person, words]), file=file)
 
 
 def _forked(scope, source, check, folder, seconds):
@@ -136,6 +144,7 @@ def _forked(scope, source, check, folder, seconds):
 def _answered(scope, source, check, folder):
     os.setsid()  # a group of its own, to be killed with all it starts
     os.chdir(folder)
+    os.environ.clear()  # it may hold keys
     os.environ["HOME"] = str(folder)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, for the rest of its life
     for descriptor in (1, 2):

@@ -189,16 +189,17 @@ def table(people, known) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, "index").dropna(axis="columns", how="all")
 
 
-def rerun(people, known) -> None:
-    """Run everybody's answers again, and put what the checks say now in place of what they said."""
+def rerun(people, notes) -> str:
+    """Put what the checks say of everybody's answers now in place of what they said; on what."""
     sources = {p.name: (p.folder, {n: a[0] for n, a in p.answers.items()}) for p in people}
-    said = answers.rerun(sources)
+    said, shown = answers.rerun(sources, notes)
     for person in people:
         for name, (source, before) in person.answers.items():
             now = said.get((person.name, name), before)
             if mark(before) == "right" != mark(now):
                 person.notes.append(f"{name}: right as handed in, but not when run again")
             person.answers[name] = source, now
+    return shown
 
 
 def make(folder: Path, run=False, build: Path = ROOT / "build/class") -> None:
@@ -216,8 +217,7 @@ def make(folder: Path, run=False, build: Path = ROOT / "build/class") -> None:
             gold = boxes_of(path, completed, notes)
         except ValueError as error:
             notes.append(f"{path.name}: {error}")
-    if run:
-        rerun(people, known)
+    run = run and rerun(people, notes)
     matrix, by_picture = score(people, completed, gold)
     drawn = {n: [p.pictures[n].regions for p in people if n in p.pictures] for n in completed}
     agreed = {name: consensus(regions) for name, regions in drawn.items()}
