@@ -32,7 +32,6 @@ VERDICT = re.compile(r"^(Right\.|Not yet: .*|Not answered yet.*)$", re.MULTILINE
 class Exercise(NamedTuple):
     book: str  # "4A"
     title: str  # "1: how small may a box be?"
-    check: str  # its last line, exercises.NAME.check(...)
 
 
 def exercises() -> dict[str, Exercise]:
@@ -42,8 +41,8 @@ def exercises() -> dict[str, Exercise]:
         for cell in nbformat.read(path, as_version=4).cells:
             title = (TITLE.findall(cell.source) or [title])[-1]  # stands above its answer
             if cell.id.endswith("-answer"):
-                check = cell.source.splitlines()[-1]
-                found[check.split(".")[1]] = Exercise(path.stem[-2:], title, check)
+                (name,) = CALLED.findall(cell.source)
+                found[name] = Exercise(path.stem[-2:], title)
     return found
 
 
@@ -109,7 +108,7 @@ def judge(scope, check, tasks, seconds) -> None:
 
     `scope` holds the notebook's variables at this place, `check` is the course's own check.
     """
-    name = check.split(".")[1]
+    (name,) = CALLED.findall(check)
     path = Path(tasks).with_name(f"{name}.words")
     for person, (folder, sources) in json.loads(Path(tasks).read_text()).items():
         if name in sources:
