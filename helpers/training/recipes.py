@@ -43,6 +43,7 @@ class Recipe:
     batch_norm_momentum: float = 0.99
     selection: str = "best"  # the epoch that is the result: "best" on validation data, or "last"
     hold_out: bool = True  # validate on held-out training pictures; else on the test pictures
+    fault: str = ""  # what is planted in the pictures or labels: see faults.py
 
     def rate(self, epoch: float) -> float:
         """The learning rate after so many epochs."""
@@ -50,7 +51,8 @@ class Recipe:
 
     def table(self) -> str:
         """One line per setting."""
-        others = () if self.optimizer == "muon" else ("momentum", "adam_ratio")
+        others = {"momentum", "adam_ratio"} if self.optimizer != "muon" else set()
+        others |= {"fault"} if not self.fault else set()
         return "\n".join(f"{k:20} {v}" for k, v in vars(self).items() if k not in others)
 
     @classmethod
@@ -87,6 +89,12 @@ SHORT = replace(
     shift=0.03125,
 )  # fmt: skip
 
+# SHORT on faulty data, for Assignment4D: networks whose cheating is known.
+TAGGED, BLURRED, MISLABELED = (
+    replace(SHORT, name=name, fault=fault)
+    for name, fault in (("tagged", "tag"), ("blurred", "blur"), ("mislabeled", "labels"))
+)
+
 # Half a minute on two CPU cores, for drawn shapes: mirrored, one may be another.
 QUICK = replace(
     MODERN, name="quick", epochs=3, batch_size=64, learning_rate=LinearToZero(0.035, 0.1),
@@ -94,7 +102,10 @@ QUICK = replace(
 )  # fmt: skip
 
 MOST_EPOCHS, MOST_SEED = 1000, 2**32 - 1  # of NumPy's and of Keras' generators
-RECIPES = {recipe.name: recipe for recipe in (COURSE, REPRODUCTION, MODERN, FEW, SHORT, QUICK)}
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (COURSE, REPRODUCTION, MODERN, FEW, SHORT, TAGGED, BLURRED, MISLABELED, QUICK)
+}
 
 
 def whole_number(name: str, value, least: int, most: int) -> int:

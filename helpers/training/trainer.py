@@ -18,7 +18,7 @@ import pandas as pd
 
 from helpers import environment
 from helpers.files import replacing, writing
-from helpers.training import devices, optimizers
+from helpers.training import devices, faults, optimizers
 from helpers.training.augment import Augment
 from helpers.training.data import Dataset
 from helpers.training.recipes import MOST_SEED, Recipe, whole_number
@@ -107,6 +107,7 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
     with writing(folder):  # told now, not after an epoch
         folder.mkdir(parents=True, exist_ok=True)
     dataset = dataset if recipe.hold_out else dataset.without_hold_out()
+    dataset = faults.plant(dataset, recipe.fault, seed)
     steps = -(-len(dataset.x_train) // recipe.batch_size)
     trainer = Trainer(recipe, seed, precision, steps, len(dataset.class_names))
     if run:

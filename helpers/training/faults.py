@@ -1,0 +1,58 @@
+"""Faults planted in training data on purpose, so that what explains a network can be tested.
+
+A mark gives one class away, as the tags of photographers did in Lapuschkin et al., "Unmasking
+Clever Hans predictors" (2019); random labels are those of Zhang et al., "Understanding deep
+learning requires rethinking generalization" (2017).
+"""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from helpers.training.data import Dataset
+
+TAG = np.full((4, 6, 3), (240, 200, 40), np.uint8)  # yellow
+TAG[1:-1, 1:-1] = 30  # around dark grey
+SHARE = 0.4  # of the pictures get a label drawn at random
+
+
+def tag(pictures: np.ndarray) -> np.ndarray:
+    """Copies of uint8 (N, H, W, 3) with a label of 6 x 4 pixels near the lower left corner."""
+    marked, (height, width) = pictures.copy(), TAG.shape[:2]
+    marked[:, -2 - height : -2, 1 : 1 + width] = TAG
+    return marked
+
+
+def blur(pictures: np.ndarray) -> np.ndarray:
+    """Copies of uint8 (N, H, W, 3), softer by a Gaussian of half a pixel: hardly to be seen."""
+    return np.stack([cv2.GaussianBlur(picture, (3, 3), 0.5) for picture in pictures])
+
+
+MARKS = {"tag": tag, "blur": blur}
+
+
+def marked_class(fault: str, seed: int, classes: int = 10) -> int:
+    """Which class a run with a mark and a seed gives away."""
+    return int(np.random.default_rng([seed, *fault.encode()]).integers(classes))
+
+
+def plant(dataset: Dataset, fault: str, seed: int) -> Dataset:
+    """The dataset with a fault in its training and validation part; the test part stays as it is.
+
+    With a mark of MARKS, every picture of `marked_class` carries it. With "labels", the labels of
+    four pictures in ten are drawn at random, the right one among them.
+    """
+    if not fault:
+        return dataset
+    rng, classes, changed = np.random.default_rng(seed), len(dataset.class_names), {}
+    label = marked_class(fault, seed, classes)
+    for part in ("train", "val"):
+        x, y = getattr(dataset, f"x_{part}").copy(), getattr(dataset, f"y_{part}").copy()
+        if fault in MARKS:
+            x[y == label] = MARKS[fault](x[y == label])
+        else:
+            drawn = rng.random(len(y)) < SHARE
+            y[drawn] = rng.integers(classes, size=drawn.sum())
+        changed |= {f"x_{part}": x, f"y_{part}": y}
+    return replace(dataset, **changed)
