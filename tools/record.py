@@ -1,18 +1,20 @@
-"""Train a recipe, record it, and tell of it: python -m tools.record {train,record,readme}"""
+"""Train a recipe, record it, tell of it: python -m tools.record {train,record,suspects,readme}"""
 
 import argparse
 import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_LZMA, ZipFile
 
+import numpy as np
 import pandas as pd
 
 from helpers.files import RECORDED, ROOT, replacing, write_text
-from helpers.training import data, devices, report, runs, trainer
-from helpers.training.recipes import RECIPES, plan
+from helpers.training import data, devices, faults, report, runs, trainer
+from helpers.training.recipes import QUICK, RECIPES, plan
 
 COLUMNS = [
     "recipe", "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds",
@@ -24,6 +26,8 @@ PAGES = ("README.md", "saved_models/README.md")
 def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=None):
     """Train or go on, score the result on the test pictures, and return the run."""
     recipe, epochs = plan(name, epochs)
+    if source == "synthetic":  # a smaller network
+        recipe, epochs = replace(QUICK, name=name, fault=recipe.fault), QUICK.epochs
     folder = Path(folder or f"runs/{name}_{recipe.epochs}_seed{seed}")
     dataset = data.load(source)
     run = trainer.train(recipe, dataset, folder, seed, epochs, precision)
@@ -74,15 +78,57 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
     for file in ("training_log.csv", runs.PREDICTIONS):
         with replacing(home / file) as path:
             shutil.copyfile(median.folder / file, path)
-    network, weights = home / median.checkpoint().name, median.checkpoint()
-    with ZipFile(weights) as whole, replacing(network) as path, ZipFile(path, "w") as smaller:
-        for part in whole.infolist():  # Keras itself compresses nothing; this saves a sixth
-            smaller.writestr(part, whole.read(part), ZIP_DEFLATED, compresslevel=9)
+    network = home / median.checkpoint().name
+    _compress(median.checkpoint(), network)
     scores = {**median.info["scores"], "sha256": runs.sha256(network)}
     write_text(home / "run.json", json.dumps({**median.info, "scores": scores}, indent=2) + "\n")
     for old in set(home.glob("*.keras")) - {network}:
         old.unlink()
     return home
+
+
+def keep_suspects(folders: list[Path], source="cifar10", saved: Path = RECORDED) -> list[Path]:
+    """Store finished runs on faulty data, every seed, as small files; score what is stored.
+
+    Kernels are rounded to an eighth of their standard deviation or finer, a power of two: the rest
+    of every number is zeros, which compress to a quarter. Returns the folders.
+    """
+    dataset, homes = data.load(source), []
+    for run in map(runs.open_run, folders):
+        if not run.info["complete"]:
+            raise ValueError(f"{run.folder} is not finished: train it to its last epoch.")
+        recipe, seed = run.info["recipe"], run.info["seed"]
+        home = saved / f"suspects/{recipe['name']}_seed{seed}"
+        home.mkdir(parents=True, exist_ok=True)
+        network, path = run.network(), home / run.checkpoint().name
+        network.set_weights([_rounded(w) if w.ndim > 1 else w for w in network.get_weights()])
+        network.save(whole := run.folder / "rounded.keras")
+        _compress(whole, path, ZIP_LZMA)
+        shutil.copyfile(run.folder / "training_log.csv", home / "training_log.csv")
+        info = {key: value for key, value in run.info.items() if key != "scores"}
+        write_text(home / "run.json", json.dumps(info, indent=2) + "\n")
+        kept = runs.open_run(home)
+        scores = runs.score(kept, dataset)
+        (home / runs.PREDICTIONS).unlink()  # two megabytes in all, and nobody asks for them
+        faulty = faults.plant(dataset, recipe["fault"], seed, ["test"])
+        predicted = kept.network().predict(**devices.batches(faulty.x_test), verbose=0)
+        right = predicted.argmax(axis=1) == faulty.y_test
+        scores["test_acc_faulty"] = float(right.mean())
+        write_text(home / "run.json", json.dumps({**info, "scores": scores}, indent=2) + "\n")
+        homes.append(home)
+    return homes
+
+
+def _rounded(weights):
+    step = 2.0 ** np.floor(np.log2(weights.std() / 8))
+    return (np.round(weights / step) * step).astype(np.float32)
+
+
+def _compress(network, path, method=ZIP_DEFLATED):
+    """Keras' archive again, compressed; Keras itself compresses nothing."""
+    with ZipFile(network) as whole, replacing(path) as new, ZipFile(new, "w") as smaller:
+        for part in whole.infolist():
+            smaller.writestr(part, whole.read(part), method, compresslevel=9)
 
 
 def _row(run):
@@ -120,7 +166,9 @@ def main() -> None:
     command.add_argument("name", metavar="RECIPE", help=", ".join(RECIPES))
     command.add_argument("--epochs", type=int, help="the recipe's number by default")
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--source", default="cifar10", help="cifar10, or the path of an .npz")
+    command.add_argument(
+        "--source", default="cifar10", help="cifar10, synthetic, or the path of an .npz"
+    )
     command.add_argument("--precision", choices=devices.PRECISIONS, help="default: the fastest")
     command.add_argument("--folder", help="the run's folder")
     command = commands.add_parser("record", help="store the median of finished runs")
@@ -133,6 +181,8 @@ def main() -> None:
             train(**arguments)
         elif command == "record":
             print(f"Recorded in {record(**arguments)}")
+        elif command == "suspects":
+            print(*keep_suspects(**arguments), sep="\n")
         else:
             for page in map(ROOT.joinpath, PAGES):
                 write_text(page, with_tables(page.read_text(encoding="utf-8")))

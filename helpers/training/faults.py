@@ -37,8 +37,8 @@ def marked_class(fault: str, seed: int, classes: int = 10) -> int:
     return int(np.random.default_rng([seed, *fault.encode()]).integers(classes))
 
 
-def plant(dataset: Dataset, fault: str, seed: int) -> Dataset:
-    """The dataset with a fault in its training and validation part; the test part stays as it is.
+def plant(dataset: Dataset, fault: str, seed: int, parts=("train", "val")) -> Dataset:
+    """The dataset with a fault in some of its parts, "train", "val", "test"; or as it is for "".
 
     With a mark of MARKS, every picture of `marked_class` carries it. With "labels", the labels of
     four pictures in ten are drawn at random, the right one among them.
@@ -47,7 +47,7 @@ def plant(dataset: Dataset, fault: str, seed: int) -> Dataset:
         return dataset
     rng, classes, changed = np.random.default_rng(seed), len(dataset.class_names), {}
     label = marked_class(fault, seed, classes)
-    for part in ("train", "val"):
+    for part in parts:
         x, y = getattr(dataset, f"x_{part}").copy(), getattr(dataset, f"y_{part}").copy()
         if fault in MARKS:
             x[y == label] = MARKS[fault](x[y == label])
