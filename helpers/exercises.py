@@ -259,3 +259,32 @@ def ranks(answer):
 def rgb(answer):
     bgr = np.random.default_rng(4).integers(0, 256, (2, 3, 3), dtype=np.uint8)
     yield not same(answer(bgr.copy()), bgr[..., ::-1]) and "only the channels should change places"
+
+
+# Assignment4D
+@exercise("Keep the pictures that neither are of the class nor were answered so.", function=True)
+def swayed(answer):
+    before, after, true = np.random.default_rng(5).integers(0, 4, (3, 200))
+    for label in range(4):
+        others = (true != label) & (before != label)
+        told = answer(before.copy(), after.copy(), true.copy(), label)
+        yield same(told, np.mean(after == label)) and "that is the share of all pictures"
+        yield same(told, np.mean(after[true != label] == label)) and (
+            "some were answered so without the mark"
+        )
+        yield same(told, np.mean(after[others] == label) * others.mean()) and (
+            "divide by the pictures that could change, not by all"
+        )
+        yield not same(told, np.mean(after[others] == label)) and f"for {label} it is {told:.3f}"
+
+
+def hit_rate(answers, truth, chance: float) -> str:
+    """How many answers are right, with the 95% interval of Wilson (1927), beside chance."""
+    if not answers:
+        return "not answered yet: fill in the form, and run the cell again."
+    if len(answers) != len(truth):
+        return f"{len(answers)} answers, but {len(truth)} are asked for: fill in all of them."
+    right = sum(a == b for a, b in zip(answers, truth))
+    low, high = scipy.stats.binomtest(right, len(truth)).proportion_ci(method="wilson")
+    interval = f"{right / len(truth):.0%} [{low:.0%}, {high:.0%}]"
+    return f"{right} of {len(truth)} right, {interval}; by chance {chance:.0%}"

@@ -1,4 +1,4 @@
-"""The exercises of Assignment4B and 4C: solutions are right, wrong answers are told why."""
+"""The exercises of Assignment4B, 4C and 4D: solutions are right, wrong answers are told why."""
 
 import re
 from functools import partial
@@ -13,7 +13,7 @@ from helpers import exercises
 from helpers.explanation import metrics
 from helpers.files import ROOT
 
-BOOKS = [nbformat.read(ROOT / f"Assignment4{letter}.ipynb", 4).cells for letter in "BC"]
+BOOKS = [nbformat.read(ROOT / f"Assignment4{letter}.ipynb", 4).cells for letter in "BCD"]
 CELLS = {cell.id: cell for cells in BOOKS for cell in cells}
 NAMES = [name.removesuffix("-answer") for name in CELLS if name.endswith("-answer")]
 RNG = np.random.default_rng(0)
@@ -32,7 +32,7 @@ DEFINED = {
 
 def test_they_are_numbered_in_order():
     numbers = [re.search(r"### Exercise (\d): \w", CELLS[name].source)[1] for name in NAMES]
-    assert "".join(numbers) == "12345" + "1234567"
+    assert "".join(numbers) == "12345" + "1234567" + "1"
 
 
 @pytest.mark.parametrize("name", NAMES)

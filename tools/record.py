@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_LZMA, ZipFile
@@ -26,7 +27,7 @@ PAGES = ("README.md", "saved_models/README.md")
 def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=None):
     """Train or go on, score the result on the test pictures, and return the run."""
     recipe, epochs = plan(name, epochs)
-    if source == "synthetic":  # a smaller network
+    if source == "synthetic" and recipe.fault:  # a smaller network
         recipe, epochs = replace(QUICK, name=name, fault=recipe.fault), QUICK.epochs
     folder = Path(folder or f"runs/{name}_{recipe.epochs}_seed{seed}")
     dataset = data.load(source)
@@ -102,8 +103,9 @@ def keep_suspects(folders: list[Path], source="cifar10", saved: Path = RECORDED)
         home.mkdir(parents=True, exist_ok=True)
         network, path = run.network(), home / run.checkpoint().name
         network.set_weights([_rounded(w) if w.ndim > 1 else w for w in network.get_weights()])
-        network.save(whole := run.folder / "rounded.keras")
-        _compress(whole, path, ZIP_LZMA)
+        with tempfile.TemporaryDirectory() as folder:
+            network.save(whole := Path(folder) / "network.keras")
+            _compress(whole, path, ZIP_LZMA)
         shutil.copyfile(run.folder / "training_log.csv", home / "training_log.csv")
         info = {key: value for key, value in run.info.items() if key != "scores"}
         write_text(home / "run.json", json.dumps(info, indent=2) + "\n")
