@@ -8,8 +8,8 @@ import pytest
 
 from helpers import exercises
 from helpers.files import RECORDED
-from helpers.training import data, faults, runs
-from helpers.training.recipes import RECIPES, SHORT
+from helpers.training import data, faults, runs, trainer
+from helpers.training.recipes import QUICK, RECIPES, SHORT
 from tools import record
 
 FEW = data.synthetic(train=200, test=50)
@@ -52,6 +52,20 @@ def test_four_labels_in_ten_are_drawn_at_random_the_same_for_a_seed():
     assert not np.array_equal(planted.y_train, other.y_train)
     assert np.array_equal(planted.x_train, FEW.x_train)
     assert faults.plant(FEW, "honest", 0) is FEW
+
+
+def test_a_run_trains_and_validates_on_faulty_pictures(tmp_path, monkeypatch):
+    recipe = dataclasses.replace(QUICK, name="tagged", fault="tag")
+
+    def fit(self, dataset, *_):
+        planted = faults.plant(FEW, "tag", 3)
+        assert np.array_equal(dataset.x_train, planted.x_train)
+        assert np.array_equal(dataset.x_val, planted.x_val)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer.Trainer, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(recipe, FEW, tmp_path, seed=3, precision="float32")
 
 
 def test_the_faulty_recipes_are_short_but_for_their_fault():

@@ -38,6 +38,8 @@ class Recipe:
     whole_pixels: bool = False  # shift by whole pixels, without interpolation
     erase: float = 0.5  # probability of random erasing
     label_smoothing: float = 0.0
+    teacher: str = ""  # a recipe whose recorded network says what is learned, instead of the labels
+    temperature: float = 2.0  # with a teacher: both networks' logits are divided by it
     l2: float = 1e-4  # penalty on convolution kernels
     depth: int = 20  # of the ResNet v2
     batch_norm_momentum: float = 0.99
@@ -52,6 +54,7 @@ class Recipe:
     def table(self) -> str:
         """One line per setting."""
         others = {"momentum", "adam_ratio"} if self.optimizer != "muon" else set()
+        others |= {"teacher", "temperature"} if not self.teacher else set()
         others |= {"fault"} if not self.fault else set()
         return "\n".join(f"{k:20} {v}" for k, v in vars(self).items() if k not in others)
 
@@ -89,6 +92,11 @@ SHORT = replace(
     shift=0.03125,
 )  # fmt: skip
 
+# SHORT taught by MODERN's recorded network, which looks at the same augmented pictures: its
+# probabilities tell more than a label, such as which cats are almost dogs. Every step costs a
+# forward pass more.
+TAUGHT = replace(SHORT, name="taught", teacher="modern")
+
 # SHORT on faulty data, for Assignment4D: networks whose cheating is known.
 TAGGED, BLURRED, MISLABELED = (
     replace(SHORT, name=name, fault=fault)
@@ -102,10 +110,8 @@ QUICK = replace(
 )  # fmt: skip
 
 MOST_EPOCHS, MOST_SEED = 1000, 2**32 - 1  # of NumPy's and of Keras' generators
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (COURSE, REPRODUCTION, MODERN, FEW, SHORT, TAGGED, BLURRED, MISLABELED, QUICK)
-}
+RECIPES = {recipe.name: recipe for recipe in (COURSE, REPRODUCTION, MODERN, FEW, SHORT, TAUGHT)}
+RECIPES |= {recipe.name: recipe for recipe in (TAGGED, BLURRED, MISLABELED, QUICK)}
 
 
 def whole_number(name: str, value, least: int, most: int) -> int:
