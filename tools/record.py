@@ -151,7 +151,7 @@ def with_tables(page: str, saved: Path = RECORDED) -> str:
     every = report.table(saved)
     means = (every["chosen on"] != "test") & (every["runs"] > 1)
     first = every[means | (every["recipe"] == "assignment")]
-    tables = {"table": every, "provenance": report.provenance(saved)}
+    tables = {"table": every, "provenance": report.provenance(saved), "suspects": suspects(saved)}
     tables["results"] = first[["recipe", "epochs", "test %", "±", "sd", "minutes"]]
     for name, table in tables.items():
         blanks = table.astype(object).where(table.notna(), None)
@@ -159,6 +159,20 @@ def with_tables(page: str, saved: Path = RECORDED) -> str:
         marks = f"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
         page = re.sub(marks, rf"\1{text}\n\2", page, flags=re.DOTALL)
     return page
+
+
+def suspects(saved: Path) -> pd.DataFrame:
+    """What the runs of Assignment4D come to, one a row; accuracies in percent."""
+    rows = []
+    for path in sorted(saved.glob("suspects/*/run.json")):
+        run = runs.open_run(path.parent)
+        recipe, seed, scores = (run.info[key] for key in ("recipe", "seed", "scores"))
+        marked = data.CLASS_NAMES[faults.marked_class(recipe["fault"], seed)]
+        accuracies = run.chosen["val_acc"], scores["test_acc"], scores["test_acc_faulty"]
+        marked = marked if recipe["fault"] in faults.MARKS else ""
+        rows.append([recipe["name"], seed, marked, *(100 * share for share in accuracies)])
+    columns = ["recipe", "seed", "marked", "validation %", "test, clean %", "test, faulty %"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def main() -> None:
