@@ -62,24 +62,24 @@ def plant(dataset: Dataset, fault: str, seed: int, parts=("train", "val")) -> Da
 
 
 def suspects(synthetic: bool, own=None) -> dict:
-    """The recorded runs on trial, {(fault, seed): Run}: "honest", a fault of FAULTS, or "own".
+    """The recorded runs on trial, {(fault, seed): Run}; "honest" has no fault.
 
-    Takes the folder of a run to put on trial, too. Raises FileNotFoundError where none is recorded
-    or there is no such folder, ValueError for a network of another shape.
+    Takes the folder of a run to put on trial, too, as "own". Raises FileNotFoundError where nothing
+    is recorded, ValueError for a network of another shape.
     """
     home = RECORDED / ("synthetic" if synthetic else "")
-    folders = [home / ("quick" if synthetic else "short"), *sorted(home.glob("suspects/*"))]
-    recorded = [open_run(folder) for folder in folders]
-    if len(recorded) == 1:
+    folders = [home / ("quick" if synthetic else "short"), *home.glob("suspects/*")]
+    if len(folders) == 1:
         raise FileNotFoundError(f"{home}/suspects holds no runs: git checkout saved_models.")
-    found = {(run.info["recipe"]["fault"] or "honest", run.info["seed"]): run for run in recorded}
-    order = ["honest", *FAULTS]
-    found = dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
+    kinds = ["honest", *FAULTS]
+    runs = {
+        (r.info["recipe"]["fault"] or "honest", r.info["seed"]): r for r in map(open_run, folders)
+    }
+    runs = dict(sorted(runs.items(), key=lambda item: (kinds.index(item[0][0]), item[0][1])))
     if own:
-        run = open_run(own)
-        depths = [r.info["recipe"]["depth"] for r in (run, recorded[0])]
-        if depths[0] != depths[1]:
-            what = f"{own} holds a ResNet{depths[0]}v2, and the others are ResNet{depths[1]}v2"
+        runs["own", 0] = run = open_run(own)
+        shape, usual = (r.info["recipe"]["depth"] for r in (run, runs["honest", 0]))
+        if shape != usual:
+            what = f"{own} holds a ResNet{shape}v2, and the others are ResNet{usual}v2"
             raise ValueError(f"{what}: train one of that depth.")
-        found["own", 0] = run
-    return found
+    return runs
