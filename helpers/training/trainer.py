@@ -134,6 +134,8 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
         folder.mkdir(parents=True, exist_ok=True)
     dataset = dataset if recipe.hold_out else dataset.without_hold_out()
     dataset = faults.plant(dataset, recipe.fault, seed)
+    if recipe.teacher:
+        open_run(RECORDED / recipe.teacher).require_classes(dataset)
     steps = -(-len(dataset.x_train) // recipe.batch_size)
     trainer = Trainer(recipe, seed, precision, steps, len(dataset.class_names))
     if run:
