@@ -42,7 +42,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 # make test runs two files at a time: those that take longest go first.
 LONG = (
-    "test_gradcam.py Assignment4B.ipynb Assignment4C.ipynb test_trainer.py test_disconnect.py "
+    "test_gradcam.py Assignment4B.ipynb Assignment4C.ipynb Assignment4D.ipynb test_class_page.py "
+    "test_walk.py test_trainer.py test_disconnect.py "
     "test_metrics.py test_devices.py test_interrupt.py test_record.py test_bad_input.py "
     "test_notebooks.py test_setup_cell.py test_annotator_browser.py test_own_annotations.py"
 ).split()

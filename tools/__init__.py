@@ -1,1 +1,1 @@
-"""What make runs and no notebook imports: execute notebooks, record runs, write badges."""
+"""What make runs and no notebook imports: execute, record, pages and slides, a class's files."""

@@ -18,7 +18,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from helpers.annotation import agreement, checks, via
+from helpers.annotation import agreement, checks, exports, via
 from helpers.files import ROOT, read_text, write_text
 from helpers.training import data
 from tools import answers
@@ -46,8 +46,8 @@ class Person:
 def boxes_of(path, names, notes) -> dict[str, via.Picture]:
     """The pictures of a VIA file that are among `names` and were looked at, in their own pixels."""
     merged, sizes = {}, dict.fromkeys(names, SIZE)
-    for p in via.read_via(path):
-        if p.regions or getattr(p, "nothing", False):
+    for p in exports.read_any(path, dict.fromkeys(names, SIZE)):
+        if p.seen:
             name = re.split(r"[/\\]", p.filename)[-1]
             regions = merged.setdefault(name, via.Picture(name)).regions
             regions += [r for r in p.regions if r.shape not in [old.shape for old in regions]]
