@@ -151,7 +151,7 @@ def with_tables(page: str, saved: Path = RECORDED) -> str:
     every = report.table(saved)
     means = (every["chosen on"] != "test") & (every["runs"] > 1)
     first = every[means | (every["recipe"] == "assignment")]
-    tables = {"table": every, "provenance": report.provenance(saved), "suspects": suspects(saved)}
+    tables = {"table": every, "provenance": provenance(saved), "suspects": suspects(saved)}
     tables["results"] = first[["recipe", "epochs", "test %", "±", "sd", "minutes"]]
     for name, table in tables.items():
         blanks = table.astype(object).where(table.notna(), None)
@@ -159,6 +159,14 @@ def with_tables(page: str, saved: Path = RECORDED) -> str:
         marks = f"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
         page = re.sub(marks, rf"\1{text}\n\2", page, flags=re.DOTALL)
     return page
+
+
+def provenance(saved: Path) -> pd.DataFrame:
+    """Seed, precision, data, machine and versions of the networks that are stored, one a row."""
+    infos = [json.loads(path.read_text()) for path in sorted(saved.glob("*/run.json"))]
+    rows = pd.json_normalize(infos).rename(columns=lambda name: name.split(".")[-1])
+    columns = ["seed", "precision", "data", "device", "backend", "keras", "python", "revision"]
+    return rows[["name", *columns]].rename(columns={"name": "recipe"})
 
 
 def suspects(saved: Path) -> pd.DataFrame:

@@ -92,16 +92,14 @@ SHORT = replace(
     shift=0.03125,
 )  # fmt: skip
 
-# SHORT taught by MODERN's recorded network, which looks at the same augmented pictures: its
-# probabilities tell more than a label, such as which cats are almost dogs. Every step costs a
-# forward pass more.
+# SHORT taught by MODERN's recorded network: its probabilities on the same augmented pictures tell
+# more than a label, such as which cats are almost dogs.
 TAUGHT = replace(SHORT, name="taught", teacher="modern")
 
 # SHORT on faulty data, for Assignment4D: networks whose cheating is known.
-TAGGED, BLURRED, MISLABELED = (
-    replace(SHORT, name=name, fault=fault)
-    for name, fault in (("tagged", "tag"), ("blurred", "blur"), ("mislabeled", "labels"))
-)
+TAGGED = replace(SHORT, name="tagged", fault="tag")
+BLURRED = replace(SHORT, name="blurred", fault="blur")
+MISLABELED = replace(SHORT, name="mislabeled", fault="labels")
 
 # Half a minute on two CPU cores, for drawn shapes: mirrored, one may be another.
 QUICK = replace(

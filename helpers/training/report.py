@@ -43,7 +43,8 @@ def table(saved: Path = RECORDED) -> pd.DataFrame:
     }  # fmt: skip
     runs = pd.concat([pd.read_csv(saved / "runs.csv"), pd.DataFrame([assignment])])
     settings = {name: asdict(recipe) for name, recipe in RECIPES.items()}
-    settings |= {info["recipe"]["name"]: info["recipe"] for info in _infos(saved)}
+    stored = [json.loads(path.read_text())["recipe"] for path in saved.glob("*/run.json")]
+    settings |= {recipe["name"]: recipe for recipe in stored}
     settings["assignment"] = {"hold_out": False}
     rows = []
     for (name, epochs), group in runs.groupby(["recipe", "epochs"]):
@@ -59,17 +60,6 @@ def table(saved: Path = RECORDED) -> pd.DataFrame:
         })  # fmt: skip
     rows.sort(key=lambda row: (row["chosen on"] != "test", row["epochs"], row["recipe"]))
     return pd.DataFrame(rows).round(2)
-
-
-def provenance(saved: Path = RECORDED) -> pd.DataFrame:
-    """Seed, precision, data, machine and versions of the networks that are stored, one a row."""
-    rows = pd.json_normalize(_infos(saved)).rename(columns=lambda name: name.split(".")[-1])
-    columns = ["seed", "precision", "data", "device", "backend", "keras", "python", "revision"]
-    return rows[["name", *columns]].rename(columns={"name": "recipe"})
-
-
-def _infos(saved):
-    return [json.loads(path.read_text()) for path in sorted(saved.glob("*/run.json"))]
 
 
 def excerpt(log: pd.DataFrame) -> pd.DataFrame:

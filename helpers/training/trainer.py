@@ -30,20 +30,19 @@ LOG, INFO, CHECKPOINT = "training_log", "run.json", "checkpoint"
 
 
 class Agreement(keras.layers.Layer):
-    """Hands on a student's logits, (N, C); the loss becomes how far they are from a teacher's.
+    """Hands on a student's logits (N, C); the loss becomes how far they are from a teacher's.
 
-    Cross-entropy between the softmax of both, each divided by the temperature: Hinton, Vinyals and
-    Dean, "Distilling the Knowledge in a Neural Network" (2015).
+    Both divided by a temperature T: Hinton et al., "Distilling the Knowledge in a Neural Network".
     """
 
-    def __init__(self, temperature: float, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
-        self.temperature = temperature
+    def __init__(self, T: float):
+        super().__init__(dtype="float32")
+        self.T = T
 
     def call(self, logits, teachers):
-        wanted = ops.softmax(teachers / self.temperature)
-        loss = ops.categorical_crossentropy(wanted, logits / self.temperature, from_logits=True)
-        self.add_loss(self.temperature**2 * ops.mean(loss))  # its gradient stays as large
+        wanted, said = ops.softmax(teachers / self.T), logits / self.T
+        loss = ops.categorical_crossentropy(wanted, said, from_logits=True)
+        self.add_loss(self.T**2 * ops.mean(loss))  # its gradient stays as large
         return logits
 
 
@@ -82,8 +81,8 @@ class Trainer:
             if recipe.teacher:
                 teacher = _logits(open_run(RECORDED / recipe.teacher).network())
                 teacher.trainable = False
-                agreement = Agreement(recipe.temperature)
-                logits, loss = agreement(logits, teacher(seen, training=False)), None
+                said = teacher(seen, training=False)
+                logits, loss = Agreement(recipe.temperature)(logits, said), None
             model = keras.Model(pixels, logits)
         accuracy = keras.metrics.CategoricalAccuracy(name="acc")  # named by a string, it would be
         model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])  # made in a second trace
