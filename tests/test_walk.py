@@ -33,6 +33,7 @@ def photographs(folder):
         Image.fromarray(photograph).save(folder / f"photo {n}.png")
         pictures.append(via.Picture(f"photo {n}.png", regions))
     via.write_via_csv(pictures, folder / "boxes.csv")
+    return pictures
 
 
 def run(name, **form):
@@ -56,8 +57,12 @@ def test_from_ten_photographs_to_maps_that_are_judged(tmp_path, monkeypatch, cap
     monkeypatch.setattr(plots, "show", lambda *_, **__: None)  # this takes most of the time
     (tmp_path / "helpers").symlink_to(ROOT / "helpers")
     (tmp_path / "photos").mkdir()
-    photographs(tmp_path / "photos")
-    # Here Assignment4A with PICTURES = "photos" will draw what `photographs` saves.
+    drawn = photographs(tmp_path / "photos")
+    form = {"PICTURES": "photos", "ANNOTATIONS": "photos/boxes.csv", "DATA": "synthetic"}
+    opened = run("Assignment4A.ipynb", **form)["opened"]
+    assert [len(p.regions) for p in opened.pictures] == [len(p.regions) for p in drawn]
+    assert opened.album.sizes["photo 1.png"] == (480, 320)
+
     monkeypatch.setattr(sys, "argv", "pictures photos own.npz --boxes photos/boxes.csv".split())
     runpy.run_path(str(ROOT / "tools/pictures.py"), run_name="__main__")
 
