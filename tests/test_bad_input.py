@@ -431,7 +431,8 @@ def test_the_readme_quotes_messages_that_exist():
     section = readme.split("## When something goes wrong")[1].split("\n## ")[0]
     rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")]
     quoted = [text for seen, *_ in rows for text in re.findall("`(.+?)`", seen)]
-    texts = [text for source in CODE.values() for text in strings(source)]
+    tools = [path.read_text() for path in (files.ROOT / "tools").glob("*.py")]
+    texts = [text for source in (*CODE.values(), *tools) for text in strings(source)]
     texts.append((files.ROOT / "Makefile").read_text())
     assert len(rows) >= 12 and len(quoted) >= 12
     assert [text for text in quoted if not any(text in each for each in texts)] == []

@@ -84,15 +84,15 @@ def load(source: str = "cifar10") -> Dataset:
 
 
 def load_picture(path) -> np.ndarray:
-    """Read a picture as `open_picture`, cut its middle square and shrink it: uint8 (32, 32, 3)."""
+    """The middle square of a picture, shrunk: uint8 (32, 32, 3), RGB.
+
+    Raises FileNotFoundError, and ValueError for another format or over 179 million pixels.
+    """
     return np.asarray(ImageOps.fit(open_picture(path), (32, 32), Image.Resampling.BOX))
 
 
 def open_picture(path) -> Image.Image:
-    """Read a picture file, turned as the camera says, in RGB.
-
-    Raises FileNotFoundError, and ValueError for another format or over 179 million pixels.
-    """
+    """A picture file, turned as the camera says, in RGB; errors as of `load_picture`."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Check the path, or upload the picture.")
