@@ -12,7 +12,7 @@ import pytest
 from helpers import environment
 from helpers.files import RECORDED
 from helpers.training import data, runs, trainer
-from helpers.training.recipes import COURSE, MODERN, QUICK, SHORT, LinearToZero, Recipe
+from helpers.training.recipes import COURSE, MODERN, SHORT, LinearToZero, Recipe
 
 RECIPE = dataclasses.replace(
     COURSE, name="tiny", epochs=3, batch_size=60, flip=False, depth=11, batch_norm_momentum=0.5
@@ -67,7 +67,7 @@ def test_modern_ends_at_zero_whatever_its_length():
 
 def test_a_recipe_prints_as_a_table_and_comes_back_from_run_json():
     lines = COURSE.table().splitlines()
-    assert len(lines) == len(dataclasses.fields(COURSE)) - 5  # Muon's, a teacher's, a fault
+    assert len(lines) == len(dataclasses.fields(COURSE)) - 3  # Muon's, and a fault
     assert "learning_rate        InverseTimeDecay(initial=0.004, decay=0.319)" in lines
     assert "momentum             0.6" in SHORT.table().splitlines()
     needed = ("name", "epochs", "batch_size", "learning_rate")
@@ -87,14 +87,13 @@ CHANGES = {
     "epochs": 2, "batch_size": 4, "learning_rate": LinearToZero(0.05, 0.6), "optimizer": "adam",
     "momentum": 0.5, "adam_ratio": 0.1, "flip": False, "shift": 0.2, "whole_pixels": True,
     "erase": 0.0, "label_smoothing": 0.1, "l2": 1e-2, "depth": 20, "batch_norm_momentum": 0.9,
-    "teacher": "synthetic/quick",
 }  # fmt: skip
 
 
 def test_every_field_of_a_recipe_changes_training(scenes):
-    """But its name; selection, hold-out, temperature and faults are tested elsewhere."""
+    """But its name; selection, hold-out and faults are tested elsewhere."""
     names = {field.name for field in dataclasses.fields(Recipe)}
-    assert names == CHANGES.keys() | {"name", "selection", "hold_out", "temperature", "fault"}
+    assert names == CHANGES.keys() | {"name", "selection", "hold_out", "fault"}
     few = dataclasses.replace(scenes, x_train=scenes.x_train[::15], y_train=scenes.y_train[::15])
 
     def weights(**changes):
@@ -107,23 +106,6 @@ def test_every_field_of_a_recipe_changes_training(scenes):
     base = weights()
     assert weights(name="other") == base
     assert [name for name in CHANGES if weights(**{name: CHANGES[name]}) == base] == []
-
-
-def test_a_student_learns_what_its_teacher_says_instead_of_the_labels(scenes):
-    recipe = dataclasses.replace(QUICK, teacher="synthetic/quick", temperature=3.0, epochs=1)
-    few = dataclasses.replace(scenes, x_train=scenes.x_train[:64], y_train=scenes.y_train[:64])
-    student = trainer.Trainer(recipe, seed=0, precision="float32", steps=1)
-
-    def log_softmax(network, **options):
-        logits = keras.Model(network.input, network.get_layer("logits").output)
-        return keras.ops.log_softmax(logits(np.float32(few.x_train), **options) / 3)
-
-    teacher = runs.open_run(RECORDED / "synthetic/quick").network()
-    wanted, said = log_softmax(teacher), log_softmax(student.in_training, training=True)
-    expected = -9 * keras.ops.mean(keras.ops.sum(keras.ops.exp(wanted) * said, axis=1))
-    assert student.fit(few, 0)[0] == pytest.approx(float(expected), rel=1e-4)
-    alone = trainer.Trainer(dataclasses.replace(recipe, teacher=""), 0, "float32", 1)
-    assert student.variables.keys() == alone.variables.keys()  # a state holds none of the teacher's
 
 
 def test_without_hold_out_all_pictures_train(scenes, tmp_path, monkeypatch):

@@ -15,10 +15,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
-from keras import ops
 
 from helpers import environment
-from helpers.files import RECORDED, replacing, writing
+from helpers.files import replacing, writing
 from helpers.training import devices, faults, optimizers
 from helpers.training.augment import Augment
 from helpers.training.data import Dataset
@@ -27,23 +26,6 @@ from helpers.training.runs import COLUMNS, PREDICTIONS, Run, build, open_run, re
 
 # In a state_{epoch:03d}.npz, beside the variables: log (epochs, 7), text, bytes of a checkpoint.
 LOG, INFO, CHECKPOINT = "training_log", "run.json", "checkpoint"
-
-
-class Agreement(keras.layers.Layer):
-    """Hands on a student's logits (N, C); the loss becomes how far they are from a teacher's.
-
-    Both divided by a temperature T: Hinton et al., "Distilling the Knowledge in a Neural Network".
-    """
-
-    def __init__(self, T: float):
-        super().__init__(dtype="float32")
-        self.T = T
-
-    def call(self, logits, teachers):
-        wanted, said = ops.softmax(teachers / self.T), logits / self.T
-        loss = ops.categorical_crossentropy(wanted, said, from_logits=True)
-        self.add_loss(self.T**2 * ops.mean(loss))  # its gradient stays as large
-        return logits
 
 
 class Trainer:
@@ -67,23 +49,16 @@ class Trainer:
         self.network = build(asdict(recipe), classes=classes)
         self.validation_model = self._to_logits(self.network)
         # All that training changes. Paths outlive a change of their order in Keras.
-        trained = self.in_training.variables + self.augment.variables  # a teacher's paths are alike
-        self.variables = {v.path: v for v in trained + optimizer.variables}
+        self.variables = {v.path: v for v in self.training_model.variables + optimizer.variables}
 
     def _to_logits(self, network, augment=None, optimizer=None):
         """The network up to its logits, behind the augmentation if any; compiled."""
-        model, recipe = _logits(network), self.recipe
-        smoothing = recipe.label_smoothing
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+        model = keras.Model(network.input, network.get_layer("logits").output)
         if augment:
             pixels = keras.Input(network.input_shape[1:])
-            logits = model(seen := augment(pixels))
-            if recipe.teacher:
-                teacher = _logits(open_run(RECORDED / recipe.teacher).network())
-                teacher.trainable = False
-                said = teacher(seen, training=False)
-                logits, loss = Agreement(recipe.temperature)(logits, said), None
-            model = keras.Model(pixels, logits)
+            model = keras.Model(pixels, model(augment(pixels)))
+        smoothing = self.recipe.label_smoothing
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
         accuracy = keras.metrics.CategoricalAccuracy(name="acc")  # named by a string, it would be
         model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])  # made in a second trace
         return model
@@ -133,8 +108,6 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
         folder.mkdir(parents=True, exist_ok=True)
     dataset = dataset if recipe.hold_out else dataset.without_hold_out()
     dataset = faults.plant(dataset, recipe.fault, seed)
-    if recipe.teacher:
-        open_run(RECORDED / recipe.teacher).require_classes(dataset)
     steps = -(-len(dataset.x_train) // recipe.batch_size)
     trainer = Trainer(recipe, seed, precision, steps, len(dataset.class_names))
     if run:
@@ -168,11 +141,6 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
         listeners.on_epoch_end(epoch, {key: rows[-1][key] for key in COLUMNS[1:-1]})
     listeners.on_train_end()
     return open_run(folder)
-
-
-def _logits(network):
-    """The network up to its logits."""
-    return keras.Model(network.input, network.get_layer("logits").output)
 
 
 def _one_hot(labels, classes=10):
