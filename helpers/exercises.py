@@ -265,17 +265,12 @@ def rgb(answer):
 @exercise("Keep the pictures that neither are of the class nor were answered so.", function=True)
 def swayed(answer):
     before, after, true = np.random.default_rng(5).integers(0, 4, (3, 200))
-    for label in range(4):
-        others = (true != label) & (before != label)
-        told = answer(before.copy(), after.copy(), true.copy(), label)
-        yield same(told, np.mean(after == label)) and "that is the share of all pictures"
-        yield same(told, np.mean(after[true != label] == label)) and (
-            "some were answered so without the mark"
-        )
-        yield same(told, np.mean(after[others] == label) * others.mean()) and (
-            "divide by the pictures that could change, not by all"
-        )
-        yield not same(told, np.mean(after[others] == label)) and f"for {label} it is {told:.3f}"
+    (share,), others = numbers([answer(before, after, true, 2)], shape=(1,)), true != 2
+    yield same(share, np.mean(after == 2)) and "that is the share of all pictures"
+    yield same(share, np.mean(after[others] == 2)) and "some were answered so without the mark"
+    others &= before != 2
+    yield same(share, np.mean(others & (after == 2))) and "divide by those that could change"
+    yield not same(share, np.mean(after[others] == 2)) and f"for made-up answers it is {share:.3f}"
 
 
 def hit_rate(answers, truth, chance: float) -> str:

@@ -260,7 +260,7 @@ CASES = [
     # Run folders
     Case("a file for a run folder", FileNotFoundError, "no run folder", "Train first",
          lambda d: call(runs.open_run, d.file("run", "x"))),
-    Case("a network of other classes", ValueError, "knows other classes (disc, ring, square, ...)",
+    Case("a network of other classes", ValueError, "knows other classes than",
          "MODE = 'full'",
          lambda d: call(runs.open_run(d.run_with()).require_classes, load(d.npz()))),
     Case("a pickle for weights", ValueError, "model.001.keras is damaged", "train again",
