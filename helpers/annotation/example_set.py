@@ -1,4 +1,4 @@
-"""For Assignment4A: the annotated pictures, the hundred of the course or a reader's own."""
+"""The annotated pictures of Assignment4A and 4C, the course's hundred or a reader's own."""
 
 import re
 from dataclasses import dataclass, replace
@@ -7,19 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.annotation import via
-from helpers.annotation.agreement import category
+from helpers.annotation import agreement, via
 from helpers.annotation.checks import check, enlargement, tidy
 from helpers.annotation.exports import flat_name, read_any, require_exportable
 from helpers.annotation.pictures import Album
-from helpers.annotation.via import AnnotationError, Finding, Picture
+from helpers.annotation.via import Picture
 from helpers.files import ROOT
 
 FOLDER = ROOT / "images/annotations"
 SIZE = (32, 32)  # width and height of the dataset's pictures
-# Mean colors of the quarters: a JPEG copy of quality 75 moves them by at most 3.1 of 255, and no
-# other of the 10,000 test pictures comes nearer than 9.1.
-TOLERANCE = 6
+TOLERANCE = 6  # of 255, in the quarters' mean colors: JPEG moves them by 3.1, others are 9.1 off
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,8 @@ def require_annotated(images, source) -> None:
     colors = np.reshape(list(images.values()), (-1, 2, 16, 2, 16, 3)).mean(axis=(2, 4))
     off = np.abs(colors.reshape(-1, 12) - known.reindex(list(images))).max(axis=1, skipna=False)
     if wrong := list(off.index[~(off <= TOLERANCE)]):  # NaN for an unknown name
-        raise ValueError(
-            f"{len(wrong)} of {len(images)} pictures of {source} are not those that were annotated "
-            f"({wrong[0]} is the first): set DATA = 'cifar10', or 'synthetic'."
-        )
+        which = f"{len(wrong)} of {len(images)} pictures of {source} ({wrong[0]} is the first)"
+        raise ValueError(f"{which} are not those annotated: set DATA = 'cifar10', or 'synthetic'.")
 
 
 def _made_up(dataset, names, specs):
@@ -69,8 +64,8 @@ def _made_up(dataset, names, specs):
 
     def answers(name):
         drawn = {k: rng.choice(list(spec["options"])).item() for k, spec in specs.items()}
-        ticks = {drawn["image_quality"]: True}
-        return {**drawn, "image_quality": ticks, "label": name.split("_")[2]}
+        drawn["image_quality"] = {drawn["image_quality"]: True}
+        return {**drawn, "label": name.split("_")[2]}
 
     first, other = ([answers(name) for name in names] for _ in range(2))
     second = [{k: (b if rng.random() < 0.2 else a)[k] for k in a} for a, b in zip(first, other)]
@@ -96,9 +91,8 @@ class OpenedSet:
         pictures = []
         for p in self.pictures:
             to = size or self.album.images[p.filename].shape[1::-1]
-            factors = [*np.divide(to, self.album.sizes[p.filename])] * 2
-            shapes = map(via.rect, (via.boxes([p]) * factors).tolist())
-            regions = [replace(r, shape=shape) for r, shape in zip(p.regions, shapes)]
+            boxes = via.boxes([p]) * np.tile(np.divide(to, self.album.sizes[p.filename]), 2)
+            regions = [replace(r, shape=via.rect(b)) for r, b in zip(p.regions, boxes.tolist())]
             pictures.append(replace(p, regions=regions))
         return pictures
 
@@ -120,7 +114,7 @@ def open_set(path, dataset, album=None) -> OpenedSet:
         return OpenedSet(course.completed, album, dataset.source, tuple(notes))
 
     def refuse(problem, fix):
-        raise AnnotationError(Finding(str(path), None, problem, fix))
+        raise via.AnnotationError(via.Finding(str(path), None, problem, fix))
 
     found = read_any(path, album.sizes)
     pictures = [picture for picture in found if picture.filename in album.images]
@@ -141,10 +135,10 @@ def open_set(path, dataset, album=None) -> OpenedSet:
     notes += [f"mended: {change}" for change in changes]
     names = album.images if own else [picture.filename for picture in pictures]
     images, sizes = ({name: part[name] for name in names} for part in (album.images, album.sizes))
-    findings = check(pictures, album.schema, sizes)
-    notes += [f"left as it is: {finding}" for finding in findings]
+    notes += [f"left as it is: {finding}" for finding in check(pictures, album.schema, sizes)]
     for attributes in (region.attributes for p in pictures for region in p.regions):
-        attributes["label"] = " ".join(category(attributes.get("label")).split()) or "unlabelled"
+        label = agreement.category(attributes.get("label"))
+        attributes["label"] = " ".join(label.split()) or "unlabelled"
     require_exportable(pictures, sizes, suffix=".txt")
     return OpenedSet(pictures, replace(album, images=images, sizes=sizes), source, tuple(notes))
 
@@ -155,6 +149,35 @@ def from_enlarged(pictures, scale, sizes) -> list[Picture]:
     if scale > 1 and enlargement(pictures, {flat_name(n): size for n, size in sizes.items()}) == 1:
         raise ValueError("The boxes are not of enlarged copies. Name the file in ANNOTATIONS.")
     return via.rescale(pictures, 1 / scale)
+
+
+def boxed_pictures(dataset, path=None) -> list[Picture]:
+    """For Assignment4C: test pictures with a box, in the order of the data; says what is left out.
+
+    From a VIA file on pictures named as `Dataset.test_name` does; without one, from an .npz of
+    tools.pictures, or the hundred of Assignment4A. ValueError where there is no box to judge by.
+    """
+    names = [dataset.test_name(i) for i in range(len(dataset.y_test))]
+    if path:
+        annotated = via.read_via(path)
+    elif not names[0].startswith("own_"):
+        annotated = example_set(dataset).completed
+    else:
+        boxes = [] if dataset.test_boxes is None else dataset.test_boxes
+        known = {name: box for name, box in zip(names, boxes) if np.isfinite(box).all()}
+        annotated = via.from_boxes(list(known), list(known.values()))
+    regions = {re.split(r"[/\\]", p.filename)[-1]: p.regions for p in annotated}
+    pictures = [Picture(name, regions[name]) for name in names if name in regions]
+    if enlargement(pictures, dict.fromkeys(names, SIZE)) > 1:
+        raise ValueError(f"{path} has boxes of enlarged copies: divide them by their scale.")
+    boxed = [p for p, mask in zip(pictures, agreement.masks(pictures, SIZE)) if mask.any()]
+    if not boxed:
+        what = f"{path or dataset.source} holds no box of a test picture of {dataset.source}"
+        way_out = f"Name a VIA file in ANNOTATIONS, on pictures such as '{names[0]}'"
+        raise ValueError(f"{what}. {way_out}, or make the .npz by tools.pictures with --boxes.")
+    if others := len(regions) - len(boxed):
+        print(f"left out: {others} pictures without a box, or not of {dataset.source}")
+    return boxed
 
 
 def short(name) -> str:
