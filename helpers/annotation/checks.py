@@ -1,11 +1,8 @@
 """What a program finds wrong in a VIA file, and the small blemishes that it can mend."""
 
 import difflib
-import math
 import re
-import statistics
 from dataclasses import replace
-from os import PathLike
 from reprlib import repr as short
 
 import numpy as np
@@ -17,11 +14,10 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
     """Every problem of a VIA file (its path) or of a list of Picture, each cause once.
 
     `schema` as of `read_schema`; `sizes` {file name: (width, height)} in pixels, for borders.
-    Where the schema has the box to tick, pictures that nobody looked at yet are a finding.
     """
     findings, borders, firsts, rest = [], sizes or {}, {}, sizes or {}
     try:
-        pictures = via.read_via(source) if isinstance(source, str | PathLike) else source
+        pictures = source if isinstance(source, list) else via.read_via(source)
     except via.AnnotationError as error:
         pictures, findings, rest = error.pictures, error.findings, {}
     if (factor := enlargement(pictures, borders)) > 1:
@@ -33,8 +29,7 @@ def check(source, schema=None, sizes=None) -> list[via.Finding]:
         values = {**{name: {} for name in via.NOTHING}, **p.file_attributes}
         found = [(p.row, *each) for each in _value_problems(values, schema, "file")]
         if re.search('[",\r\n]', p.filename):
-            problem = "comma, quote or line break in the name breaks VIA's CSV"
-            found.append((p.row, problem, "rename the file"))
+            found.append((p.row, "comma, quote or line break breaks VIA's CSV", "rename the file"))
         if p.nothing and p.regions:
             found.append((p.row, "nothing to draw is ticked, but it has a region", "drop one"))
         for r in p.regions:
@@ -83,8 +78,8 @@ def enlargement(pictures, sizes) -> int:
     ends = [(np.add(*np.reshape(via.bounding_box(s), (2, 2))) - 1) / size for s, size in shapes]
     reaches = [1, *map(max, ends)]  # in widths or heights of the picture
     # a pixel of grace, for VIA draws over the border; (height, width) by mistake explains 16 / 9
-    large = statistics.median_high(reaches) > 1 and max(reaches) > 1.8
-    return math.ceil(max(reaches)) if large else 1
+    large = np.quantile(reaches, 0.5, method="higher") > 1 and max(reaches) > 1.8
+    return int(np.ceil(max(reaches))) if large else 1
 
 
 def tidy(pictures, sizes=None, pixels=1) -> tuple[list[via.Picture], list[via.Finding]]:

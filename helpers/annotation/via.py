@@ -6,9 +6,6 @@ Raises AnnotationError for damage, FileNotFoundError, OSError such as IsADirecto
 """
 
 import csv
-import io
-import itertools
-import math
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,8 +31,6 @@ SHAPES = {
     "point": ("cx", "cy"),
 }
 NOTHING = {"nothing_to_draw": {"yes": True}}  # file attributes of a picture seen to be empty
-YES = ("yes", "true", "1")
-TOLERANCE = 1e-3  # pixels; VIA rounds to three decimals
 DAMAGED = (ValueError, RecursionError, csv.Error, ParseError, YAMLError)  # of damaged text
 
 csv.field_size_limit(2**31 - 1)  # a polygon may fill more than csv's 131,072 characters
@@ -64,7 +59,8 @@ class Picture:
     def nothing(self) -> bool:
         """Looked at, and there is nothing to draw: NOTHING is ticked, or a text says so."""
         value = self.file_attributes.get(*NOTHING)
-        return any(value.values()) if isinstance(value, dict) else str(value).lower() in YES
+        values = value.values() if isinstance(value, dict) else [value]
+        return any(str(value).lower() in ("yes", "true", "1") for value in values)
 
     @property
     def seen(self) -> bool:
@@ -91,9 +87,7 @@ def one_per_cause(findings) -> list[Finding]:
     """The first finding of every cause, with the number of the others."""
     causes = {}
     for f in findings:  # positions do not tell causes apart; names and labels, in quotes, do
-        cause = re.sub(
-            r"""('[^']*'|"[^"]*")|-?\b\d[\d.]*""", lambda m: m[1] or "", f.problem + f.fix
-        )
+        cause = re.sub(r"""('[^']*'|"[^"]*")|-?\b\d[\d.]*""", r"\1", f.problem + f.fix)
         causes.setdefault(cause, []).append(f)
     return [same[0]._replace(more=sum(f.more + 1 for f in same) - 1) for same in causes.values()]
 
@@ -128,8 +122,7 @@ def read_via(path) -> list[Picture]:
 
 
 def _from_csv(name, text):
-    lines = (line.rstrip("\n") for line in io.StringIO(text))
-    header = next(lines).removeprefix("#")  # of VIA 1
+    header, *lines = text.removeprefix("#").split("\n")  # of VIA 1
     delimiter = next((d for d in ",;\t" if _cells(header, d) == COLUMNS), None)
     if delimiter is None:
         raise ValueError(f"unknown or missing columns: line 1 must be {HEADER}")
@@ -173,10 +166,9 @@ def _csv_row(line, delimiter=","):
 
 
 def _parse_cell(column, text):
-    plain = text
-    if "undefined" in text:  # VIA's CSV, no JSON, for an attribute left open
-        # a string without an end matches up to the end, so that no place is looked at twice
-        plain = re.sub(r'("(?:[^"\\]|\\.)*"?)|\bundefined\b', lambda m: m[1] or "null", text)
+    # VIA's CSV holds "undefined", no JSON, for an attribute left open. A string without an end
+    # matches up to the end, so that no place is looked at twice.
+    plain = re.sub(r'("(?:[^"\\]|\\.)*"?)|\bundefined\b', lambda m: m[1] or "null", text)
     try:
         values = parse_json(plain)
     except DAMAGED as error:
@@ -196,7 +188,7 @@ def _from_json(text):
                 regions = list({**dict.fromkeys(keys), **regions}.values())
             shapes = [member(r, "shape_attributes", dict) for r in regions]
             values = [member(r, "region_attributes", dict, {}) for r in regions]
-            regions = list(map(Region, shapes, values, itertools.count(row)))
+            regions = list(map(Region, shapes, values, range(row, row + len(shapes))))
             pictures.append(Picture(member(entry, "filename", str), regions, size, about, row))
         except ValueError as error:
             raise ValueError(f"entry {short(key)} is no picture of VIA: {error}") from error
@@ -260,9 +252,8 @@ def bounding_box(shape) -> tuple:
         xs, ys = shape["all_points_x"], shape["all_points_y"]
         return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
     rx, ry = (shape.get(k, shape.get("r", 0)) for k in ("rx", "ry"))
-    if theta := shape.get("theta"):
-        c, s = math.cos(theta), math.sin(theta)
-        rx, ry = math.hypot(rx * c, ry * s), math.hypot(rx * s, ry * c)
+    c, s = np.cos(shape.get("theta", 0)), np.sin(shape.get("theta", 0))
+    rx, ry = np.hypot(rx * c, ry * s), np.hypot(rx * s, ry * c)
     return shape["cx"] - rx, shape["cy"] - ry, 2 * rx, 2 * ry
 
 
@@ -324,7 +315,7 @@ def shape_problem(shape, size=None):
             return f"{key} is negative ({value})", again
     if "poly" in kind and len(shape["all_points_x"]) != len(shape["all_points_y"]):
         return "all_points_x and all_points_y differ in length", again
-    if size and overhang(shape, size) > TOLERANCE:
+    if size and overhang(shape, size) > 1e-3:  # VIA rounds to three decimals
         x, y, w, h = bounding_box(shape)
         where = f"box x {x:g}..{x + w:g}, y {y:g}..{y + h:g} reaches outside the picture"
         return f"{where} ({size[0]} x {size[1]})", "move its border into the picture"
