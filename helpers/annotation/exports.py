@@ -2,8 +2,7 @@
 
 The class of a region is its attribute "label"; `sizes` is {file name: (width, height)} in pixels.
 A picture without a box stands for one with nothing to draw: those not looked at are left out.
-One folder may hold what all three write, and images/ with the pictures exported, upright, named
-by `flat_name`. (To a trainer, a picture there without a label file would be an empty one.)
+One folder may hold what all three write, and images/: the pictures, upright, by `flat_name`.
 Writers raise AnnotationError before they write, or OSError; readers that or FileNotFoundError.
 """
 
@@ -23,12 +22,10 @@ from helpers.files import member, parse_json, read_text, to_json, write_text
 
 # what a line of text cannot hold: control characters, line ends, half a surrogate pair
 CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff"
+LINE = re.compile(rf"(?=.*\S)[^{CONTROL}]+")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-HAIR = 1e-3  # of a picture: what other programs' rounding reaches over its border
 # a part of a path that Windows refuses, or that leads elsewhere (".." ends with a dot)
-NOT_A_NAME = re.compile(
-    rf'[<>:"|?*\\/{CONTROL}]|[. ]$|^(con|prn|aux|nul|(com|lpt)[0-9]) *(\.|$)', re.IGNORECASE
-)
+NO_NAME = re.compile(rf'(?i)[<>:"|?*\\/{CONTROL}]|[. ]$|^(con|prn|aux|nul|(com|lpt)\d) *(\.|$)')
 # who writes what is not read here: by how it begins, by a member of the JSON, by the root of XML
 OTHERS = {"[": "Label Studio", "imagePath": "LabelMe", "view": "VIA 3", "<annotations>": "CVAT"}
 
@@ -36,15 +33,14 @@ OTHERS = {"[": "Label Studio", "imagePath": "LabelMe", "view": "VIA 3", "<annota
 def read_any(path, sizes=None) -> list[via.Picture]:
     """Read VIA, COCO, Pascal VOC (labelImg), YOLO, or CSV with xmin to ymax: a file, or a folder.
 
-    `sizes` is of the pictures: YOLO needs it, and others may name them without folders, or with
-    another suffix. AnnotationError names other formats.
+    `sizes` is of the pictures: YOLO needs it, others may name them without folders or suffix.
     """
-    path, sizes, meant = Path(path), sizes or {}, _finder(sizes or {})
+    path, sizes = Path(path), sizes or {}
     files = [p for end in ("xml", "json", "csv") for p in sorted(path.rglob(f"[!.]*.{end}"))]
     if path.is_dir() and (_classes(path) or not files):
         return read_yolo(path, sizes)
     pictures = [p for file in files or [path] for p in _read_file(file)]
-    names = [meant(p.filename) for p in pictures]
+    names = map(_finder(sizes), [p.filename for p in pictures])
     return [replace(p, filename=n[0]) if len(n) == 1 else p for p, n in zip(pictures, names)]
 
 
@@ -81,19 +77,16 @@ def _finder(names):
     """A function of a file name: those of `names` with its stem, with folders or without."""
     stems = {}
     for name in names:
-        for stem in {_label_file(name, ""), PurePosixPath(name).stem}:
+        for stem in {flat_name(name, ""), PurePosixPath(name).stem}:
             stems.setdefault(stem, []).append(name)
-    return lambda n: stems.get(_label_file(n, "")) or stems.get(PureWindowsPath(n).stem, [])
+    return lambda n: stems.get(flat_name(n, "")) or stems.get(PureWindowsPath(n).stem, [])
 
 
 def write_coco(pictures, path, sizes, categories) -> None:
-    """Write COCO detection JSON (Lin et al. 2014, arXiv 1405.0312; cocodataset.org/#format-data).
-
-    Ids begin at 1, in the order of `categories`: pycocotools scores an annotation 0 as a miss.
-    """
+    """Write COCO detection JSON (Lin et al. 2014, arXiv 1405.0312; cocodataset.org)."""
     pictures = require_exportable(pictures, sizes, categories)
     ids = {name: i for i, name in enumerate(categories, 1)}
-    images, annotations = [], []
+    images, annotations = [], []  # ids from 1: pycocotools scores an annotation 0 as a miss
     for image_id, p in enumerate(pictures, 1):
         size = dict(zip(("width", "height"), sizes[p.filename]))
         images.append({"id": image_id, "file_name": flat_name(p.filename), **size})
@@ -105,8 +98,8 @@ def write_coco(pictures, path, sizes, categories) -> None:
                 "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
                 "attributes": {k: v for k, v in r.attributes.items() if k != "label"},
             })  # fmt: skip
-    named = [{"id": i, "name": name} for name, i in ids.items()]
-    coco = {"info": {}, "images": images, "annotations": annotations, "categories": named}
+    coco = {"info": {}, "images": images, "annotations": annotations}
+    coco["categories"] = [{"id": i, "name": name} for name, i in ids.items()]
     write_text(path, to_json(coco))
 
 
@@ -141,13 +134,10 @@ def _looked_at(filename, regions):
     return via.Picture(filename, regions, file_attributes={} if regions else dict(via.NOTHING))
 
 
-def flat_name(filename) -> str:
-    """The name without folders: "Set1/IMG (2).jpg" becomes "Set1__IMG (2).jpg"."""
-    return "__".join(PurePosixPath(filename).parts)
-
-
-def _label_file(filename, suffix):
-    return f"{PurePosixPath(flat_name(filename)).stem}{suffix}"
+def flat_name(filename, suffix=None) -> str:
+    """The name without folders, or with another suffix: "Set1/a.jpg" becomes "Set1__a.jpg"."""
+    name = "__".join(PurePosixPath(filename).parts)
+    return name if suffix is None else PurePosixPath(name).stem + suffix
 
 
 def write_yolo(pictures, folder, sizes, categories) -> None:
@@ -167,15 +157,12 @@ def write_yolo(pictures, folder, sizes, categories) -> None:
             low, high = np.clip([corner / size, (corner + sides) / size], 0, 1)
             numbers = " ".join(f"{share:.6f}" for share in [*(low + high) / 2, *high - low])
             lines += f"{categories.index(r.attributes['label'])} {numbers}\n"
-        files[f"labels/{_label_file(p.filename, '.txt')}"] = lines
+        files[f"labels/{flat_name(p.filename, '.txt')}"] = lines
     _write_folder(folder, files)
 
 
 def read_yolo(folder, sizes) -> list[via.Picture]:
-    """Read the pictures in `sizes`, but for those without a label file; a polygon gets its box.
-
-    Labels may lie in any folder; their names in data.yaml, a list or dict, or in classes.txt.
-    """
+    """Read the pictures in `sizes` that have a label file, in any folder; of polygons the boxes."""
     folder, meant, regions = Path(folder), _finder(sizes), {}
     classes = _classes(folder)
     for path in sorted(folder.rglob("*.txt")):
@@ -200,7 +187,7 @@ def _yolo_region(line, size, classes):
         low, high = points[0] + points[1] * [[-0.5], [0.5]]
     else:
         low, high = points.min(axis=0), points.max(axis=0)
-    if low.min() < -HAIR or high.max() > 1 + HAIR:
+    if low.min() < -1e-3 or high.max() > 1.001:  # other programs' rounding reaches over the border
         raise ValueError(f"{line!r} reaches beyond the picture, whose shares end at 1")
     if int(index) not in classes:
         raise ValueError(f"there is no class {index} among the {len(classes)}")
@@ -209,7 +196,7 @@ def _yolo_region(line, size, classes):
 
 
 def _classes(folder):
-    """{index: name}; empty if there is no list of them."""
+    """{index: name} of data.yaml, classes.txt or obj.names; empty without one."""
     lists = [p for form in ("*.y*ml", "classes.txt", "obj.names") for p in folder.rglob(form)]
     for path in lists[:1]:
         with via.reading(path, "list of classes"):
@@ -222,10 +209,7 @@ def _classes(folder):
 
 
 def write_voc(pictures, folder, sizes) -> None:
-    """Write Pascal VOC: one NAME.xml per picture in `folder` (Everingham et al. 2010).
-
-    Whole pixels, counted from 1, the last one included: xmin = x + 1, xmax = x + width.
-    """
+    """Write Pascal VOC, a NAME.xml per picture: whole pixels from 1 on (Everingham et al. 2010)."""
     pictures = require_exportable(pictures, sizes, suffix=".xml")
     files = {}
     for p in pictures:
@@ -236,13 +220,13 @@ def write_voc(pictures, folder, sizes) -> None:
         for r in p.regions:
             corner, sides = np.reshape(via.bounding_box(r.shape), (2, 2))
             first = np.minimum(np.floor(corner + 0.5), (width - 1, height - 1)) + 1  # halves go up
-            last = np.maximum(np.floor(corner + sides + 0.5), first)
+            last = np.maximum(np.floor(corner + sides + 0.5), first)  # included: x + width
             flags = {k: int(r.attributes.get(k) == "yes") for k in ("truncated", "occluded")}
             thing = ET.SubElement(root, "object")
             _add(thing, name=r.attributes["label"], pose="Unspecified", **flags, difficult=0)
             _add(ET.SubElement(thing, "bndbox"), **dict(zip(SIDES, map(int, [*first, *last]))))
         ET.indent(root)
-        files[_label_file(p.filename, ".xml")] = ET.tostring(root, encoding="unicode") + "\n"
+        files[flat_name(p.filename, ".xml")] = ET.tostring(root, encoding="unicode") + "\n"
     _write_folder(folder, files)
 
 
@@ -284,31 +268,31 @@ def require_exportable(pictures, sizes, categories=None, suffix=None) -> list:
 
 def _problems(pictures, categories, suffix):
     for name in categories or ():
-        if categories.count(name) > 1 or not _is_line(name):
-            problem = f"{short(name)} comes twice, or is no line of text"
-            yield "categories", None, problem, "leave it out, or rename it"
+        if categories.count(name) > 1 or not LINE.fullmatch(name):
+            yield (
+                "categories",
+                None,
+                f"{short(name)} comes twice, or is no line of text",
+                "rename it",
+            )
     owners = {}
     for p in pictures:
         place, parts = (p.filename, p.row), PurePosixPath(p.filename).parts
-        if not parts or any(map(NOT_A_NAME.search, parts)):
+        if not parts or any(map(NO_NAME.search, parts)):
             fix = 'rename it without < > : " | ? * \\ and "..", or device names (CON)'
             yield *place, "no file name that every system can hold", fix
-        name = _label_file(p.filename, suffix) if suffix else flat_name(p.filename)
+        name = flat_name(p.filename, suffix)
         if (owner := owners.setdefault(name.casefold(), p).filename) != p.filename:
             yield *place, f"it would share the name {name!r} with {owner!r}", "rename one of them"
         for r in p.regions:
             place, label = (p.filename, r.row), r.attributes.get("label")
-            if not _is_line(label):
+            if not (isinstance(label, str) and LINE.fullmatch(label)):
                 fix = "choose a label; checks.tidy strips white space"
                 yield *place, f"label is {short(label)}, no line of text", fix
             elif categories is not None and label not in categories:
                 yield *place, f"label {label!r} is none of the categories", "choose one, or add it"
             if min(via.bounding_box(r.shape)[2:]) <= 0:
                 yield *place, f"{r.shape['name']} without area", "leave it out"
-
-
-def _is_line(text):
-    return isinstance(text, str) and text.strip() and not re.search(f"[{CONTROL}]", text)
 
 
 def _write_folder(folder, files):
