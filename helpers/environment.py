@@ -22,9 +22,7 @@ def upload() -> str:
     """Path of a file chosen with Colab's upload button. RuntimeError elsewhere, or if none was."""
     if not in_colab():
         raise RuntimeError("Only Colab has an upload button; give the path of a file instead.")
-    from google.colab import files
-
-    for name in files.upload():
+    for name in import_module("google.colab.files").upload():
         return name
     raise RuntimeError("No file was chosen; run the cell again, or leave the field empty.")
 
@@ -32,22 +30,17 @@ def upload() -> str:
 def download(path: Path) -> None:
     """Hand a file to the browser in Colab; say where it is elsewhere."""
     if in_colab():
-        from google.colab import files
-
-        files.download(str(path))
+        import_module("google.colab.files").download(str(path))
     else:
         print(f"Your results are in {path}")
 
 
 def kept(name: str, *older: str) -> Path:
-    """Path of a file in my_boxes/, which `make clean` leaves; on Drive if Colab has mounted it.
-
-    What lies at an older path, or was made before Drive was mounted, is moved there once.
-    """
+    """Path of a file in my_boxes/, which `make clean` leaves; on Drive if Colab has mounted it."""
     here = Path("my_boxes", name)
     path = DRIVE / here if in_colab() and DRIVE.is_dir() else here
     path.parent.mkdir(exist_ok=True)
-    for earlier in (here, *map(Path, older)):
+    for earlier in (here, *map(Path, older)):  # made before Drive was mounted, or by older courses
         if earlier.exists() and not path.exists():
             shutil.move(earlier, path)
     return path
@@ -78,14 +71,13 @@ def quiet():
 def describe() -> dict[str, str]:
     """Versions, device and revision of the course: what a measured number depends on."""
     import keras
-    import numpy as np
 
     backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": f"{backend} {import_module(backend).__version__}",
-        "numpy": np.__version__,
+        "numpy": import_module("numpy").__version__,
         "device": ", ".join(gpu_names()) or f"CPU, {os.cpu_count()} cores",
         "revision": git("describe", "--always", "--dirty=+", "--exclude=*") or "unknown",
     }
@@ -93,9 +85,8 @@ def describe() -> dict[str, str]:
 
 def git(*arguments: str) -> str:
     """What git prints about the course's own clone; empty without one, without git or an answer."""
-    if (ROOT / ".git").exists():  # else the course may lie inside another repository
-        return _output("git", "-C", str(ROOT), *arguments)
-    return ""
+    own = (ROOT / ".git").exists()  # else the course may lie inside another repository
+    return _output("git", "-C", str(ROOT), *arguments) if own else ""
 
 
 def _output(*command):

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from html import escape
-from itertools import zip_longest
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -43,22 +43,17 @@ def annotate(pictures, schema, path, sizes=None):
     if path.suffix != ".csv" or (path.exists() and path.read_bytes().lstrip()[:1] in (b"{", b"[")):
         raise ValueError(f"{path.name} is no CSV, and boxes are saved as CSV: name another file.")
     if in_colab():  # shows widgets that are not its own only if asked to
-        from google.colab import output
-
-        output.enable_custom_widget_manager()
+        import_module("google.colab.output").enable_custom_widget_manager()
     sizes = sizes or {name: picture.shape[1::-1] for name, picture in pictures.items()}
     return Annotator(pictures, schema["region"], path, sizes)
 
 
 class Annotator(widgets.HBox):
-    """`regions` runs parallel to the boxes on the canvas; the form shows `regions[current]`.
-
-    `shown` holds those boxes of the picture that are in the file.
-    """
+    """The canvas shows `regions`, the form `regions[current]`; the file holds those in `shown`."""
 
     def __init__(self, pictures, specs, path, sizes):
-        self.pictures, self.path, self.names, self.saved = pictures, path, list(pictures), {}
-        self.sizes = sizes
+        self.pictures, self.names, self.sizes = pictures, list(pictures), sizes
+        self.path, self.saved = path, {}
         self.saved = self._read()
         self.form = {name: _control(spec) for name, spec in specs.items()}
         self.choices = [name for name, control in self.form.items() if hasattr(control, "options")]
@@ -67,7 +62,7 @@ class Annotator(widgets.HBox):
         self.back = widgets.Button(description="Back")
         self.back.on_click(lambda _: self._leave(-1))
         self.nothing = widgets.Button(description="Nothing to draw")
-        self.nothing.on_click(self._tick)
+        self.nothing.on_click(lambda _: self._submit(via.NOTHING))
         rows = [widgets.HTML(STYLE, layout={"display": "none"}), self.progress]
         for name, spec in specs.items():
             about = f"<b>{escape(name)}</b> &ensp; {escape(spec.get('description') or '')}"
@@ -80,7 +75,7 @@ class Annotator(widgets.HBox):
         self._show(min(todo, default=0))
         for control in self.form.values():
             for part in getattr(control, "children", [control]):
-                part.observe(self._chosen, "value")
+                part.observe(lambda _: self.filled is None or self._save(), "value")
 
     def __repr__(self):
         return f"Annotator({len(self.names)} pictures, {self.path.name})"
@@ -169,14 +164,10 @@ class Annotator(widgets.HBox):
             regions = [r for r, box in zip(regions, old) if box in new][: len(new)]
         # what was chosen before there was any box is meant for the first
         fresh = via.Region({}, self.blank if boxes else self._values())
-        pairs = zip_longest(regions, new, fillvalue=fresh)
+        pairs = zip([*regions, *[fresh] * len(new)], new)
         self.regions, self.current = [self._follow(*pair) for pair in pairs], -1
         self._select()
         self._save()
-
-    def _chosen(self, _):
-        if self.filled is not None:
-            self._save()
 
     def _follow(self, region, box):
         if region.shape and self._framed(region.shape) == box:  # not touched
@@ -220,19 +211,15 @@ class Annotator(widgets.HBox):
         lost = "" if whole else f"The changes to {self.name} were not saved."
         self._show(self.index + step, lost)
 
-    def _submit(self):
+    def _submit(self, ticked=()):
         boxes = self._keep()
-        if not boxes:
-            return self._say("Draw a box, let go in the frame. Or press Nothing to draw, or Skip.")
-        if unset := {k: None for box in boxes for k in self._unset(box)}:
-            return self._say(f"Still to choose: {', '.join(unset)}.")
-        if self._save():
-            self._show(self.index + 1)
-
-    def _tick(self, _):
-        if self._keep() or self._picture(self.name).regions:
-            return self._say("There is a box: remove it by its cross, or press Submit.")
-        if self._save(via.NOTHING):
+        if ticked and (boxes or self._picture(self.name).regions):
+            self._say("There is a box: remove it by its cross, or press Submit.")
+        elif not ticked and not boxes:
+            self._say("Draw a box, let go in the frame. Or press Nothing to draw, or Skip.")
+        elif unset := {k: None for box in boxes for k in self._unset(box)}:
+            self._say(f"Still to choose: {', '.join(unset)}.")
+        elif self._save(ticked):
             self._show(self.index + 1)
 
 

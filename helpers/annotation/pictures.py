@@ -1,7 +1,4 @@
-"""For Assignment4A: the pictures to annotate, a reader's own photographs or the course's hundred.
-
-Boxes are always in pixels of the originals, turned upright; what is shown are reduced copies.
-"""
+"""Pictures to annotate, as reduced copies; boxes are in pixels of the originals, turned upright."""
 
 import atexit
 import re
@@ -41,11 +38,16 @@ class Album:
         folder.mkdir(parents=True)
         for name in names:
             path = folder / flat_name(name)
-            if self.folder and scale == 1:
-                _copy_upright(self.folder / name, path)
-            else:
+            if not self.folder or scale > 1:
                 large = self.images[name].repeat(scale, axis=0).repeat(scale, axis=1)
                 Image.fromarray(large).save(path, quality=95)
+                continue
+            with _open(self.folder / name) as image:
+                if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+                    shutil.copyfile(self.folder / name, path)
+                else:
+                    profile = image.info.get("icc_profile")
+                    ImageOps.exif_transpose(image).save(path, quality=95, icc_profile=profile)
 
 
 def album(course, source=None, schema=None) -> Album:
@@ -54,8 +56,7 @@ def album(course, source=None, schema=None) -> Album:
     Without `schema` a template is written beside the boxes. FileNotFoundError, ValueError.
     """
     if not source:
-        order = sorted(course.images, key=lambda name: name[-8:])  # one of each class first
-        images = {name: course.images[name] for name in order}
+        images = dict(sorted(course.images.items(), key=lambda item: item[0][-8:]))  # by number
         sizes = {name: image.shape[1::-1] for name, image in images.items()}
         boxes = kept("course_set.csv", "build/my_annotations.csv")
         return Album(images, sizes, course.schema, boxes)
@@ -111,9 +112,8 @@ def _unpack(source, out):
 
 
 def _open(path):
-    with warnings.catch_warnings():  # from 90 million pixels on; twice as many are an error
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path, formats=FORMATS)
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+        return Image.open(path, formats=FORMATS)  # warns from 90 million pixels on, fails at twice
 
 
 def _read(path, name):
@@ -137,12 +137,3 @@ def _read(path, name):
         raise ValueError("more than 179 million pixels: save a smaller copy") from None
     except Exception:  # every format has its own
         raise ValueError("no picture of 8 bits that can be read: save it as JPEG again") from None
-
-
-def _copy_upright(source, path):
-    with _open(source) as image:
-        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            shutil.copyfile(source, path)
-        else:
-            profile = image.info.get("icc_profile")
-            ImageOps.exif_transpose(image).save(path, quality=95, icc_profile=profile)
