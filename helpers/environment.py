@@ -18,15 +18,6 @@ def in_colab() -> bool:
     return "google.colab" in sys.modules
 
 
-def upload() -> str:
-    """Path of a file chosen with Colab's upload button. RuntimeError elsewhere, or if none was."""
-    if not in_colab():
-        raise RuntimeError("Only Colab has an upload button; give the path of a file instead.")
-    for name in import_module("google.colab.files").upload():
-        return name
-    raise RuntimeError("No file was chosen; run the cell again, or leave the field empty.")
-
-
 def download(path: Path) -> None:
     """Hand a file to the browser in Colab; say where it is elsewhere."""
     if in_colab():

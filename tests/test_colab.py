@@ -22,10 +22,7 @@ def note(call):
     with open(os.environ["COLAB_CALLS"], "a") as file:
         file.write(call + chr(10))
 module = types.SimpleNamespace
-def chosen():
-    open("my cat.png", "wb").write(b"")
-    return note("upload") or {"my cat.png": b""}
-files = module(upload=chosen, download=lambda path: note(f"download {path}"))
+files = module(download=lambda path: note(f"download {path}"))
 drive = module(mount=lambda path: note(f"mount {path}"))
 output = module(enable_custom_widget_manager=lambda: note("enable_custom_widget_manager"))
 for name in ("files", "drive", "output"):
@@ -63,22 +60,9 @@ def in_colab(colab_python, monkeypatch, tmp_path):
     del google.colab
 
 
-def test_upload_gives_a_path_and_download_hands_a_file_to_the_browser(in_colab, capsys):
-    assert environment.upload() == "my cat.png"
+def test_download_hands_a_file_to_the_browser(in_colab, capsys):
     environment.download(ROOT / "LICENSE")
-    assert calls() == ["upload", f"download {ROOT / 'LICENSE'}"] and not capsys.readouterr().out
-
-
-def test_upload_without_a_choice_or_without_colab(in_colab, monkeypatch):
-    from google.colab import files
-
-    monkeypatch.setattr(files, "upload", dict)
-    with pytest.raises(RuntimeError, match="No file was chosen; run the cell again"):
-        environment.upload()
-    with monkeypatch.context() as elsewhere:
-        elsewhere.delitem(sys.modules, "google.colab")
-        with pytest.raises(RuntimeError, match="Only Colab.*give the path"):
-            environment.upload()
+    assert calls() == [f"download {ROOT / 'LICENSE'}"] and not capsys.readouterr().out
 
 
 def test_a_folder_on_drive_is_mounted_in_colab_alone(colab_python, request, monkeypatch):
