@@ -279,7 +279,6 @@ def hit_rate(answers, truth, chance: float) -> str:
         return "not answered yet: fill in the form, and run the cell again."
     if len(answers) != len(truth):
         return f"{len(answers)} answers, but {len(truth)} are asked for: fill in all of them."
-    right = sum(a == b for a, b in zip(answers, truth))
-    low, high = scipy.stats.binomtest(right, len(truth)).proportion_ci(method="wilson")
-    interval = f"{right / len(truth):.0%} [{low:.0%}, {high:.0%}]"
-    return f"{right} of {len(truth)} right, {interval}; by chance {chance:.0%}"
+    right, n = sum(a == b for a, b in zip(answers, truth)), len(truth)
+    low, high = scipy.stats.binomtest(right, n).proportion_ci(method="wilson")
+    return f"{right} of {n} right, {right / n:.0%} [{low:.0%}, {high:.0%}]; by chance {chance:.0%}"

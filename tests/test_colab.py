@@ -98,7 +98,7 @@ def test_lone_notebook_runs_in_colab_every_cell_twice(colab_python, tmp_path, so
     resources, config = {"metadata": {"path": str(content)}}, Config({"KernelManager": kernel})
     client = NotebookClient(notebook, timeout=1200, resources=resources, config=config)
     client.execute(env={**os.environ, **paths, **as_github("someone/course", course)})
-    assert {path.name for path in content.iterdir()} <= {"course", "build"}
+    assert {path.name for path in content.iterdir()} <= {"course", "build", "my_boxes"}
     printed = [
         "".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells
     ]

@@ -83,7 +83,7 @@ def test_rounding_what_is_kept_changes_no_class(copy, monkeypatch):
     close[:, 3:5] = 0.29998, 0.30002  # the same number in 16 bits
     network = type("Undecided", (), {"predict": lambda self, x, verbose: close})()
     monkeypatch.setattr(runs.Run, "network", lambda self: network)
-    runs.score(copy, FEW)
+    record.score(copy, FEW)
     assert np.all(copy.test_probabilities().argmax(axis=1) == 4)
     assert np.allclose(copy.test_probabilities(), close, atol=3e-4)
 

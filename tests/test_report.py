@@ -60,11 +60,6 @@ def test_the_standard_error_is_how_far_the_mean_moves():
         assert np.sqrt(np.mean(variances)) == pytest.approx(moves, rel=0.04)
 
 
-def test_the_rows_of_a_log_to_read_first():
-    log = pd.DataFrame({"epoch": range(1, 26), "val_acc": [0.1] * 6 + [0.5] + [0.3] * 18})
-    assert list(report.excerpt(log)["epoch"]) == [1, 2, 3, 7, 10, 20, 25]
-
-
 def test_mcnemar_is_the_binomial_test_of_the_differing_pictures():
     first, second = np.array([1, 1, 1, 1, 0, 0, 1]), np.array([1, 0, 1, 1, 1, 1, 1])
     assert report.mcnemar(first, second) == (1, 2, pytest.approx(1))  # 1 or 2 of 3, both sides

@@ -13,6 +13,7 @@ from helpers import environment
 from helpers.files import RECORDED
 from helpers.training import data, runs, trainer
 from helpers.training.recipes import COURSE, MODERN, SHORT, LinearToZero, Recipe
+from tools import record
 
 RECIPE = dataclasses.replace(
     COURSE, name="tiny", epochs=3, batch_size=60, flip=False, depth=11, batch_norm_momentum=0.5
@@ -369,7 +370,7 @@ def test_the_score_averages_with_the_picture_mirrored_left_and_right(copy, scene
     x[:, 0, -1, 0], x[:, 0, -1, 1] = scenes.y_test, 2
     x[:, -1, :, 0], x[:, -1, :, 1] = ((scenes.y_test + 5) % 10)[:, None], 9
     monkeypatch.setattr(runs.Run, "network", lambda run: SimpleNamespace(predict=predict))
-    scores = runs.score(runs.open_run(copy), dataclasses.replace(scenes, x_test=x))
+    scores = record.score(runs.open_run(copy), dataclasses.replace(scenes, x_test=x))
     assert (scores["test_acc"], scores["test_acc_flip"]) == (0.5, 1)
     scored = runs.open_run(copy)
     assert scored.info["scores"] == scores and scores["epoch"] == scored.chosen["epoch"]

@@ -1,8 +1,7 @@
 """Faults planted in training data on purpose, so that what explains a network can be tested.
 
-A mark gives one class away, as the tags of photographers did in Lapuschkin et al., "Unmasking
-Clever Hans predictors" (2019); random labels are those of Zhang et al., "Understanding deep
-learning requires rethinking generalization" (2017).
+A mark gives one class away, as photographers' tags do in Lapuschkin et al., "Unmasking Clever Hans
+predictors" (2019); random labels: Zhang et al., "Understanding deep learning [...]" (2017).
 """
 
 from dataclasses import replace

@@ -29,12 +29,9 @@ def standard_error(accuracies, pictures: int = 10_000) -> float:
 def table(saved: Path = RECORDED) -> pd.DataFrame:
     """All recorded runs and the assignment's, runs of one recipe and length in one row.
 
-    Returns:
-        Accuracies are means in percent: on validation pictures, on test pictures, and of the latter
-        averaged with their mirror images. "±" is the standard error of "test %", "sd" the standard
-        deviation between the runs, "minutes" the median run's. "chosen on" names the pictures that
-        chose the epoch; where these are the test pictures, "test %" flatters, and the rows come
-        first.
+    Accuracies are means in percent, "±" is the standard error of "test %", "sd" the standard
+    deviation between the runs, "minutes" the median run's. "chosen on" names the pictures that
+    chose the epoch; where these are the test pictures, "test %" flatters; such rows come first.
     """
     log = read_log(saved / "assignment/training_log.csv")
     assignment = {
@@ -60,12 +57,6 @@ def table(saved: Path = RECORDED) -> pd.DataFrame:
         })  # fmt: skip
     rows.sort(key=lambda row: (row["chosen on"] != "test", row["epochs"], row["recipe"]))
     return pd.DataFrame(rows).round(2)
-
-
-def excerpt(log: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a log to read first: the first three epochs, every tenth, the best, the last."""
-    epoch, best = log["epoch"], log["val_acc"] == log["val_acc"].max()
-    return log[(epoch <= 3) | (epoch % 10 == 0) | best | (epoch == epoch.max())]
 
 
 def mcnemar(first_correct, second_correct) -> tuple[int, int, float]:

@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import pandas as pd
 
-from helpers.files import replacing, write_text
 from helpers.training import devices
 from helpers.training.data import CLASS_NAMES, SHAPE_NAMES, SYNTHETIC, Dataset
 from helpers.training.recipes import Recipe
@@ -149,28 +148,6 @@ def build(recipe: dict, **options) -> keras.Model:
     """The network of a recipe, given as in run.json, with fresh weights."""
     options |= {name: recipe[name] for name in ("depth", "l2", "batch_norm_momentum")}
     return resnet_v2(**options)
-
-
-def score(run: Run, dataset: Dataset) -> dict:
-    """Score the result on the test pictures; keep that in run.json and test_predictions.npz.
-
-    Returns epoch, sha256 of the checkpoint, and the shares that are right: test_acc, and
-    test_acc_flip for the mean probabilities of a picture and its mirror image.
-    """
-    network = run.network()
-    both = dataset.x_test, dataset.x_test[:, :, ::-1]  # (N, height, width, 3)
-    plain, mirrored = (network.predict(**devices.batches(x), verbose=0) for x in both)
-    best = plain.argmax(axis=1)
-    right = [float(np.mean(x.argmax(axis=1) == dataset.y_test)) for x in (plain, plain + mirrored)]
-    scores = {"epoch": run.chosen["epoch"], "test_acc": right[0], "test_acc_flip": right[1]}
-    scores["sha256"] = sha256(run.checkpoint())
-    kept = plain.astype(np.float16)
-    tied = kept.argmax(axis=1) != best  # rounding must not change a class
-    kept[tied, best[tied]] = np.nextafter(kept[tied].max(axis=1), np.float16(1))
-    with replacing(run.folder / PREDICTIONS) as path:
-        np.savez_compressed(path, probabilities=kept)
-    write_text(run.folder / "run.json", json.dumps({**run.info, "scores": scores}, indent=2) + "\n")
-    return scores
 
 
 def sha256(path: Path) -> str:

@@ -37,7 +37,7 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, seed: int, precision: str, steps: int, classes: int = 10):
         keras.utils.set_random_seed(seed)  # initial weights
-        self.recipe, self.seed, self.classes = recipe, seed, classes
+        self.recipe, self.seed, self.one_hot = recipe, seed, np.eye(classes, dtype=np.float32)
         rates = [recipe.rate(step / steps) for step in range(recipe.epochs * steps)]
         with devices.training_scope(precision) as batch_norm:
             self.augment = Augment(recipe.flip, recipe.shift, recipe.erase, recipe.whole_pixels)
@@ -68,7 +68,7 @@ class Trainer:
         self.augment.restart(self.seed, epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(dataset.x_train))
         x = dataset.x_train[order]  # (N, 32, 32, 3)
-        y = _one_hot(dataset.y_train[order], self.classes)  # (N, classes)
+        y = self.one_hot[dataset.y_train[order]]  # (N, classes)
         batches = devices.batches(x, y, self.recipe.batch_size)
         options = {"shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
         history = self.training_model.fit(**batches, **options).history
@@ -77,7 +77,7 @@ class Trainer:
     def validate(self, dataset: Dataset) -> tuple[float, float]:
         """Hand the weights to `network`; return its validation loss and accuracy."""
         self.network.set_weights(self.in_training.get_weights())
-        batches = devices.batches(dataset.x_val, _one_hot(dataset.y_val, self.classes))
+        batches = devices.batches(dataset.x_val, self.one_hot[dataset.y_val])
         return tuple(self.validation_model.evaluate(**batches, verbose=0))
 
 
@@ -141,10 +141,6 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
         listeners.on_epoch_end(epoch, {key: rows[-1][key] for key in COLUMNS[1:-1]})
     listeners.on_train_end()
     return open_run(folder)
-
-
-def _one_hot(labels, classes=10):
-    return np.eye(classes, dtype=np.float32)[labels]
 
 
 def _info_in(folder) -> dict:

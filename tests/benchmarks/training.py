@@ -59,7 +59,10 @@ def without_augmentation(recipe, precision):
 
 def floor(recipe, precision):
     model, batch = without_augmentation(recipe, precision), first(recipe.batch_size)
-    pixels, targets = tf.constant(batch.x_train), tf.constant(trainer._one_hot(batch.y_train))
+    pixels, targets = (
+        tf.constant(batch.x_train),
+        tf.constant(np.eye(10, dtype=np.float32)[batch.y_train]),
+    )
 
     @tf.function(jit_compile=model.jit_compile, autograph=False)  # as Keras decides in fit
     def step():
@@ -96,7 +99,7 @@ def fit_arrays(recipe, precision, by_keras=False):
 
     def run(steps):
         order = np.random.default_rng(0).permutation(steps * size)
-        x, y = pictures().x_train[order], trainer._one_hot(pictures().y_train[order])
+        x, y = pictures().x_train[order], np.eye(10, dtype=np.float32)[pictures().y_train[order]]
         own = {"x": x, "y": y, "batch_size": size}
         arguments = own if by_keras else devices.batches(x, y, size)
         model.fit(**arguments, shuffle=False, verbose=0, callbacks=[trainer._Progress("Epoch")])
@@ -138,7 +141,7 @@ def generator(recipe):
         preprocessing_function=erase,
     )
     dataset = pictures()
-    x, y = dataset.x_train.astype(np.float32), trainer._one_hot(dataset.y_train)
+    x, y = dataset.x_train.astype(np.float32), np.eye(10, dtype=np.float32)[dataset.y_train]
     batch = recipe.batch_size
     return lambda steps: augment.flow(x[: steps * batch], y[: steps * batch], batch_size=batch)
 
@@ -167,7 +170,9 @@ def layers(recipe):
     def pipeline(steps):
         part = first(steps * recipe.batch_size)
         return (
-            tf.data.Dataset.from_tensor_slices((part.x_train, trainer._one_hot(part.y_train)))
+            tf.data.Dataset.from_tensor_slices(
+                (part.x_train, np.eye(10, dtype=np.float32)[part.y_train])
+            )
             .shuffle(len(part.x_train))
             .batch(recipe.batch_size, drop_remainder=True)
             .map(augment, num_parallel_calls=tf.data.AUTOTUNE)
