@@ -176,4 +176,4 @@ def test_recorded_weights_score_what_is_recorded(name):
 
 def test_recorded_runs_stay_small():
     files = [path for path in (ROOT / "saved_models").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 12e6
+    assert sum(path.stat().st_size for path in files) < 18e6

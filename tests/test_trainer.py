@@ -292,7 +292,7 @@ def test_other_classes_than_ten_and_fewer_pictures_than_a_batch(scenes, tmp_path
     assert run.class_names == own.class_names and run.network().output_shape == (None, 3)
     with pytest.raises(ValueError, match="class_names = .*cup.*, not .*fork.*another run folder"):
         train(dataclasses.replace(own, class_names=("cat", "fork", "dog")), tmp_path)
-    with pytest.raises(ValueError, match=r"\(cat, cup, dog, ...\) than synthetic .*\(disc, ring"):
+    with pytest.raises(ValueError, match="knows other classes than synthetic stand-in sh"):
         run.require_classes(scenes)
     recorded = [runs.open_run(RECORDED / name).class_names for name in ("short", "synthetic/quick")]
     assert recorded == [data.CLASS_NAMES, scenes.class_names]  # they do not tell
