@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from helpers import plots
-from helpers.annotation import via
+from helpers.annotation import exports, via
 from helpers.files import ROOT
 from helpers.training import data
 
@@ -73,8 +73,9 @@ def test_from_ten_photographs_to_maps_that_are_judged(tmp_path, monkeypatch, cap
     assert own["probabilities"].shape == (10, 3) and own["matrix"].sum() == 10
 
     boxes, name = own["dataset"].test_boxes, own["dataset"].test_name
-    via.write_via_csv(via.from_boxes([name(3)], boxes[3:4]), "one.csv")
-    for annotations, judged in (("", boxes), ("one.csv", boxes[3:4])):
+    one = via.from_boxes([name(3)], boxes[3:4], [{"label": "disc"}])
+    exports.write_coco(one, "one.json", {name(3): (32, 32)}, ["disc"])
+    for annotations, judged in (("", boxes), ("one.json", boxes[3:4])):
         form = {"DATA": "own.npz", "RUN_FOLDER": "my run", "ANNOTATIONS": annotations}
         space = run("Assignment4C.ipynb", **form)
         masks, uniform = space["masks"], space["boxes_table"].loc["uniform", "pointing"]
