@@ -16,15 +16,11 @@ MAPS.append("insertion")
 
 
 def table(name):
-    """What a cell's table shows: {row: {column: text}}; a row of two names by both."""
-    html, first, rows = CELLS[name].outputs[-1].data["text/html"], "", {}
+    """What a cell's table shows: {row: {column: text}}."""
+    html = CELLS[name].outputs[-1].data["text/html"]
     columns = re.findall("<th>(.*?)</th>", html.split("</thead>")[0])
-    for row in re.findall("<tr.*?</tr>", html.split("</thead>")[1], re.DOTALL):
-        names, cells = re.findall("<th.*?>(.*?)</th>", row), re.findall("<td>(.*?)</td>", row)
-        first = names[0] if len(names) > 1 or not first else first
-        key = f"{first} {names[-1]}" if len(names) > 1 or first in faults.FAULTS else names[0]
-        rows[key] = dict(zip(columns[-len(cells) :], cells))
-    return rows
+    rows = re.findall("<tr.*?<th.*?>(.*?)</th>(.*?)</tr>", html.split("</thead>")[1], re.DOTALL)
+    return {row: dict(zip(columns[1:], re.findall("<td>(.*?)</td>", cells))) for row, cells in rows}
 
 
 def number(text):

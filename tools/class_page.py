@@ -5,7 +5,6 @@ pictures that are scored on their own. All is read. With --execute, answers are 
 """
 
 import itertools
-import re
 import statistics
 import sys
 from base64 import b64encode
@@ -46,10 +45,9 @@ class Person:
 def boxes_of(path, names, notes) -> dict[str, via.Picture]:
     """The pictures of a VIA file that are among `names` and were looked at, in their own pixels."""
     merged, sizes = {}, dict.fromkeys(names, SIZE)
-    for p in exports.read_any(path, dict.fromkeys(names, SIZE)):
+    for p in exports.read_any(path, sizes):  # names of the set come without folders
         if p.seen:
-            name = re.split(r"[/\\]", p.filename)[-1]
-            regions = merged.setdefault(name, via.Picture(name)).regions
+            regions = merged.setdefault(p.filename, via.Picture(p.filename)).regions
             regions += [r for r in p.regions if r.shape not in [old.shape for old in regions]]
     known = [p for name, p in merged.items() if name in sizes]
     if not known:

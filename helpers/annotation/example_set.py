@@ -166,14 +166,14 @@ def boxed_pictures(dataset, path=None) -> list[Picture]:
         boxes = [] if dataset.test_boxes is None else dataset.test_boxes
         known = {name: box for name, box in zip(names, boxes) if np.isfinite(box).all()}
         annotated = via.from_boxes(list(known), list(known.values()))
-    regions = {re.split(r"[/\\]", p.filename)[-1]: p.regions for p in annotated}
+    regions = {p.filename: p.regions for p in annotated}
     pictures = [Picture(name, regions[name]) for name in names if name in regions]
     if enlargement(pictures, dict.fromkeys(names, SIZE)) > 1:
         raise ValueError(f"{path} has boxes of enlarged copies: divide them by their scale.")
     boxed = [p for p, mask in zip(pictures, agreement.masks(pictures, SIZE)) if mask.any()]
     if not boxed:
         what = f"{path or dataset.source} holds no box of a test picture of {dataset.source}"
-        way_out = f"Name a VIA file in ANNOTATIONS, on pictures such as '{names[0]}'"
+        way_out = f"Name a file of boxes in ANNOTATIONS, on pictures such as '{names[0]}'"
         raise ValueError(f"{what}. {way_out}, or make the .npz by tools.pictures with --boxes.")
     if others := len(regions) - len(boxed):
         print(f"left out: {others} pictures without a box, or not of {dataset.source}")

@@ -51,7 +51,7 @@ def _read_file(path):
         marks = {f"<{ET.fromstring(text).tag}>"} if text[0] == "<" else marks
     for program in [OTHERS[mark] for mark in OTHERS if mark in marks]:
         problem = f"the own format of {program}, which is not read here"
-        fix = "export it there as COCO or YOLO, or convert it, say, by labelme2coco"
+        fix = "export it there as COCO or YOLO, or convert it to one of them"
         raise via.AnnotationError(via.Finding(path.name, None, problem, fix))
     if "<annotation>" in marks:
         return read_voc(path)
