@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from helpers import environment
-from helpers.files import replacing, writing
-from helpers.training import devices, faults, optimizers
+from helpers.files import RECORDED, replacing, writing
+from helpers.training import devices, faults, hints, optimizers
 from helpers.training.augment import Augment
 from helpers.training.data import Dataset
 from helpers.training.recipes import MOST_SEED, Recipe, whole_number
@@ -49,14 +49,17 @@ class Trainer:
         self.network = build(asdict(recipe), classes=classes)
         self.validation_model = self._to_logits(self.network)
         # All that training changes. Paths outlive a change of their order in Keras.
-        self.variables = {v.path: v for v in self.training_model.variables + optimizer.variables}
+        variables = self.in_training.variables + self.augment.variables  # not a teacher's
+        self.variables = {v.path: v for v in variables + optimizer.variables}
 
     def _to_logits(self, network, augment=None, optimizer=None):
         """The network up to its logits, behind the augmentation if any; compiled."""
         model = keras.Model(network.input, network.get_layer("logits").output)
         if augment:
             pixels = keras.Input(network.input_shape[1:])
-            model = keras.Model(pixels, model(augment(pixels)))
+            seen, teacher = augment(pixels), self.recipe.teacher
+            logits = hints.logits(network, seen, teacher) if teacher else model(seen)
+            model = keras.Model(pixels, logits)
         smoothing = self.recipe.label_smoothing
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
         accuracy = keras.metrics.CategoricalAccuracy(name="acc")  # named by a string, it would be
@@ -104,6 +107,8 @@ def train(recipe, dataset, folder, seed=0, epochs=None, precision=None, callback
     elif (folder / "run.json").exists() or (folder / "training_log.csv").exists():
         what = f"{folder} holds a run but no state to go on from."
         raise ValueError(f"{what} Choose another run folder to train anew.")
+    if recipe.teacher:
+        open_run(RECORDED / recipe.teacher).require_classes(dataset)
     with writing(folder):  # told now, not after an epoch
         folder.mkdir(parents=True, exist_ok=True)
     dataset = dataset if recipe.hold_out else dataset.without_hold_out()
