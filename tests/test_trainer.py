@@ -68,7 +68,7 @@ def test_modern_ends_at_zero_whatever_its_length():
 
 def test_a_recipe_prints_as_a_table_and_comes_back_from_run_json():
     lines = COURSE.table().splitlines()
-    assert len(lines) == len(dataclasses.fields(COURSE)) - 3  # Muon's, and a fault
+    assert len(lines) == len(dataclasses.fields(COURSE)) - 4  # Muon's, a teacher, a fault
     assert "learning_rate        InverseTimeDecay(initial=0.004, decay=0.319)" in lines
     assert "momentum             0.6" in SHORT.table().splitlines()
     needed = ("name", "epochs", "batch_size", "learning_rate")
@@ -88,6 +88,7 @@ CHANGES = {
     "epochs": 2, "batch_size": 4, "learning_rate": LinearToZero(0.05, 0.6), "optimizer": "adam",
     "momentum": 0.5, "adam_ratio": 0.1, "flip": False, "shift": 0.2, "whole_pixels": True,
     "erase": 0.0, "label_smoothing": 0.1, "l2": 1e-2, "depth": 20, "batch_norm_momentum": 0.9,
+    "teacher": "synthetic/quick",
 }  # fmt: skip
 
 
