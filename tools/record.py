@@ -18,8 +18,8 @@ from helpers.training import data, devices, faults, report, runs, trainer
 from helpers.training.recipes import QUICK, RECIPES, plan
 
 COLUMNS = [
-    "recipe", "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip", "seconds",
-    "precision", "device", "backend", "data",
+    "recipe", "epochs", "of", "seed", "epoch", "val_acc", "test_acc", "test_acc_flip",
+    "test_acc_shifted", "seconds", "precision", "device", "backend", "data",
 ]  # fmt: skip
 PAGES = ("README.md", "saved_models/README.md")
 
@@ -43,15 +43,19 @@ def train(name, epochs=None, seed=0, source="cifar10", precision=None, folder=No
 def score(run: runs.Run, dataset: data.Dataset) -> dict:
     """Score the result on the test pictures; keep that in run.json and test_predictions.npz.
 
-    Returns epoch, sha256 of the checkpoint, and the shares that are right: test_acc, and
-    test_acc_flip for the mean probabilities of a picture and its mirror image.
+    Returns epoch, sha256 of the checkpoint, and the shares that are right: test_acc; test_acc_flip
+    for the mean probabilities of a picture and its mirror image; test_acc_shifted, as in Jordan's
+    airbench (2024), where half of the weight goes to both shifted by a pixel, either way.
     """
-    network = run.network()
-    both = dataset.x_test, dataset.x_test[:, :, ::-1]  # (N, height, width, 3)
-    plain, mirrored = (network.predict(**devices.batches(x), verbose=0) for x in both)
+    network, x = run.network(), dataset.x_test  # (N, height, width, 3)
+    around = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], "reflect")
+    views = [(v, v[:, :, ::-1]) for v in (x, around[:, :-2, :-2], around[:, 2:, 2:])]
+    said = [[network.predict(**devices.batches(v), verbose=0) for v in pair] for pair in views]
+    plain, (both, *shifted) = said[0][0], np.sum(said, axis=1)  # (N, classes) each
     best = plain.argmax(axis=1)
-    right = [float(np.mean(x.argmax(axis=1) == dataset.y_test)) for x in (plain, plain + mirrored)]
-    scores = {"epoch": run.chosen["epoch"], "test_acc": right[0], "test_acc_flip": right[1]}
+    means = {"test_acc": plain, "test_acc_flip": both, "test_acc_shifted": 2 * both + sum(shifted)}
+    right = {name: float(np.mean(p.argmax(axis=1) == dataset.y_test)) for name, p in means.items()}
+    scores = {"epoch": run.chosen["epoch"], **right}
     scores["sha256"] = runs.sha256(run.checkpoint())
     kept = plain.astype(np.float16)
     tied = kept.argmax(axis=1) != best  # rounding must not change a class
