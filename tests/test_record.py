@@ -107,8 +107,8 @@ def changed(run, folder, accuracy=0.5, recipe=(), **info):
 
 def test_the_median_is_kept_and_every_run_noted(run, saved, tmp_path):
     folders = [changed(run, tmp_path / f"{a}", a, seed=i) for i, a in enumerate((0.9, 0.7, 0.8))]
-    record.record(folders[:2], saved)
-    assert record.record(folders, saved) == saved / "quick"
+    record.record(folders[:2], saved=saved)
+    assert record.record(folders, saved=saved) == saved / "quick"
     kept, whole = runs.open_run(saved / "quick"), runs.open_run(folders[2])
     assert kept.info["seed"] == 2 and len(list(kept.folder.glob("*.keras"))) == 1
     assert kept.checkpoint().stat().st_size < 0.9 * whole.checkpoint().stat().st_size
@@ -118,11 +118,24 @@ def test_the_median_is_kept_and_every_run_noted(run, saved, tmp_path):
     assert list(noted["seed"]) == [0, 1, 2] and list(noted["val_acc"]) == [0.9, 0.7, 0.8]
 
 
+def test_of_a_taught_network_a_small_file_is_kept_and_scored_as_it_is(run, saved, tmp_path):
+    taught = changed(run, tmp_path / "taught", recipe={"teacher": "modern"})
+    kept = runs.open_run(record.record([taught], "synthetic", saved))
+    size = (kept.checkpoint().stat().st_size, run.checkpoint().stat().st_size)
+    assert size[0] < 0.4 * size[1] and kept.info["scores"]["sha256"] == runs.sha256(
+        kept.checkpoint()
+    )
+    assert kept.test_correct().mean() == pytest.approx(kept.info["scores"]["test_acc"])
+    assert (kept.folder / "training_log.csv").read_bytes() == (
+        taught / "training_log.csv"
+    ).read_bytes()
+
+
 def test_a_repeated_run_replaces_its_row_and_leaves_the_others(run, saved, tmp_path):
     others = (RECORDED / "runs.csv").read_text().replace(",CIFAR-10", f",{run.info['data']}")
     (saved / "runs.csv").write_text(others)
     for seconds in (1111, 2222):
-        record.record([changed(run, tmp_path / f"{seconds}", seconds=seconds)], saved)
+        record.record([changed(run, tmp_path / f"{seconds}", seconds=seconds)], saved=saved)
     rows = (saved / "runs.csv").read_text().splitlines()
     (row,) = set(rows) - set(others.splitlines())
     assert len(rows) == others.count("\n") + 1 and row.startswith("quick,") and ",2222.0," in row
@@ -130,7 +143,7 @@ def test_a_repeated_run_replaces_its_row_and_leaves_the_others(run, saved, tmp_p
 
 def test_of_another_length_only_the_row_is_kept(run, saved, monkeypatch):
     monkeypatch.setitem(RECIPES, "quick", RECIPES["quick"].with_epochs(2))
-    assert record.record([run.folder], saved) == saved
+    assert record.record([run.folder], saved=saved) == saved
     assert [path.name for path in saved.iterdir()] == ["runs.csv"]
 
 
@@ -144,12 +157,12 @@ def test_of_another_length_only_the_row_is_kept(run, saved, monkeypatch):
     ],
 )
 def test_what_cannot_stand_in_one_table_is_refused(run, saved, tmp_path, changes, message):
-    record.record([run.folder], saved)
+    record.record([run.folder], saved=saved)
     before = {path: path.read_bytes() for path in saved.rglob("*.*")}
     other = changed(run, tmp_path / "other", seed=1, **changes)
     for folders in ([run.folder, other], [other]):
         with pytest.raises(ValueError, match=message):
-            record.record(folders, saved)
+            record.record(folders, saved=saved)
     assert {path: path.read_bytes() for path in saved.rglob("*.*")} == before
 
 

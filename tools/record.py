@@ -66,11 +66,12 @@ def score(run: runs.Run, dataset: data.Dataset) -> dict:
     return scores
 
 
-def record(folders: list[Path], saved: Path = RECORDED) -> Path:
+def record(folders: list[Path], source="cifar10", saved: Path = RECORDED) -> Path:
     """Note finished runs of one kind in saved_models/runs.csv, and keep the median one's files.
 
     Median by validation accuracy, the lower one of an even number. It replaces what was kept of the
-    recipe; of a recipe laid over another number of epochs than its own, only the rows are kept.
+    recipe; of a recipe laid over another number of epochs than its own, only the rows are kept. Of
+    a taught one, the network is kept as a suspect is, rounded: the folder has to stay small.
 
     Returns the folder with the median run's log, run.json, predictions and checkpoint; or `saved`.
     Raises ValueError for a run that is not finished and scored, or of another recipe, length or
@@ -102,13 +103,16 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
         return saved
 
     home.mkdir(parents=True, exist_ok=True)
-    for file in ("training_log.csv", runs.PREDICTIONS):
-        with replacing(home / file) as path:
-            shutil.copyfile(median.folder / file, path)
     network = home / median.checkpoint().name
-    _compress(median.checkpoint(), network)
-    scores = {**median.info["scores"], "sha256": runs.sha256(network)}
-    write_text(home / "run.json", json.dumps({**median.info, "scores": scores}, indent=2) + "\n")
+    if median.info["recipe"]["teacher"]:
+        _keep_rounded(median, home, data.load(source))
+    else:
+        for file in ("training_log.csv", runs.PREDICTIONS):
+            with replacing(home / file) as path:
+                shutil.copyfile(median.folder / file, path)
+        _compress(median.checkpoint(), network)
+        info = {**median.info, "scores": {**median.info["scores"], "sha256": runs.sha256(network)}}
+        write_text(home / "run.json", json.dumps(info, indent=2) + "\n")
     for old in set(home.glob("*.keras")) - {network}:
         old.unlink()
     return home
@@ -117,34 +121,41 @@ def record(folders: list[Path], saved: Path = RECORDED) -> Path:
 def keep_suspects(folders: list[Path], source="cifar10", saved: Path = RECORDED) -> list[Path]:
     """Store finished runs on faulty data, every seed, as small files; score what is stored.
 
-    Kernels are rounded to an eighth of their standard deviation or finer, a power of two: the rest
-    of every number is zeros, which compress to a quarter. Returns the folders.
+    Returns the folders.
     """
     dataset, homes = data.load(source), []
     for run in map(runs.open_run, folders):
         if not run.info["complete"]:
             raise ValueError(f"{run.folder} is not finished: train it to its last epoch.")
         recipe, seed = run.info["recipe"], run.info["seed"]
-        home = saved / f"suspects/{recipe['name']}_seed{seed}"
-        home.mkdir(parents=True, exist_ok=True)
-        network, path = run.network(), home / run.checkpoint().name
-        network.set_weights([_rounded(w) if w.ndim > 1 else w for w in network.get_weights()])
-        with tempfile.TemporaryDirectory() as folder:
-            network.save(whole := Path(folder) / "network.keras")
-            _compress(whole, path, ZIP_LZMA)
-        shutil.copyfile(run.folder / "training_log.csv", home / "training_log.csv")
-        info = {key: value for key, value in run.info.items() if key != "scores"}
-        write_text(home / "run.json", json.dumps(info, indent=2) + "\n")
-        kept = runs.open_run(home)
-        scores = score(kept, dataset)
-        (home / runs.PREDICTIONS).unlink()  # two megabytes in all, and nobody asks for them
+        kept = _keep_rounded(run, saved / f"suspects/{recipe['name']}_seed{seed}", dataset)
+        (kept.folder / runs.PREDICTIONS).unlink()  # two megabytes in all, and nobody asks for them
         faulty = faults.plant(dataset, recipe["fault"], seed, ["test"])
         predicted = kept.network().predict(**devices.batches(faulty.x_test), verbose=0)
         right = predicted.argmax(axis=1) == faulty.y_test
-        scores["test_acc_faulty"] = float(right.mean())
-        write_text(home / "run.json", json.dumps({**info, "scores": scores}, indent=2) + "\n")
-        homes.append(home)
+        kept.info["scores"]["test_acc_faulty"] = float(right.mean())
+        write_text(kept.folder / "run.json", json.dumps(kept.info, indent=2) + "\n")
+        homes.append(kept.folder)
     return homes
+
+
+def _keep_rounded(run, home, dataset):
+    """Store a run as a small file, and score what is stored.
+
+    Kernels are rounded to an eighth of their standard deviation or finer, a power of two: the rest
+    of every number is zeros, which compress to a quarter.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    network = run.network()
+    network.set_weights([_rounded(w) if w.ndim > 1 else w for w in network.get_weights()])
+    with tempfile.TemporaryDirectory() as folder:
+        network.save(whole := Path(folder) / "network.keras")
+        _compress(whole, home / run.checkpoint().name, ZIP_LZMA)
+    shutil.copyfile(run.folder / "training_log.csv", home / "training_log.csv")
+    info = {key: value for key, value in run.info.items() if key != "scores"}
+    write_text(home / "run.json", json.dumps(info, indent=2) + "\n")
+    score(runs.open_run(home), dataset)
+    return runs.open_run(home)
 
 
 def _rounded(weights):
@@ -221,11 +232,13 @@ def main() -> None:
     )
     command.add_argument("--precision", choices=devices.PRECISIONS, help="default: the fastest")
     command.add_argument("--folder", help="the run's folder")
-    command = commands.add_parser("record", help="store the median of finished runs")
-    command.add_argument("folders", nargs="+", type=Path)
-    command = commands.add_parser("suspects", help="store finished runs on faulty data, every seed")
-    command.add_argument("folders", nargs="+", type=Path)
-    command.add_argument("--source", default="cifar10", help="cifar10 or synthetic")
+    for name, what in (
+        ("record", "the median of finished runs"),
+        ("suspects", "every finished run"),
+    ):
+        command = commands.add_parser(name, help=f"store {what}")
+        command.add_argument("folders", nargs="+", type=Path)
+        command.add_argument("--source", default="cifar10", help="cifar10 or synthetic")
     commands.add_parser("readme", help=f"compute the tables in {' and '.join(PAGES)} anew")
     arguments = vars(parser.parse_args())
     command = arguments.pop("command")
