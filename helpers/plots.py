@@ -6,10 +6,6 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
-from matplotlib.cm import ScalarMappable
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, MaxNLocator
 from PIL import Image
 
 STYLE = {
@@ -84,7 +80,7 @@ def pictures(
     axis.set_axis_off()
 
     def frame(x, y, w, h, color, lw, style="-"):
-        return axis.add_patch(Rectangle((x, y), w, h, fill=False, ec=color, lw=lw, ls=style))
+        return axis.add_patch(plt.Rectangle((x, y), w, h, fill=False, ec=color, lw=lw, ls=style))
 
     sets = boxes if compared else {"": boxes}
     looks = (("tab:orange", "-"), ("cyan", "--")) if compared else [("white", "-")]
@@ -112,7 +108,7 @@ def pictures(
         length = min(2.2, height - 0.6)
         place = (width - 0.7, height - above - 0.2 - length, 0.1, length)
         beside = figure.add_axes(np.divide(place, (width, height, width, height)))
-        figure.colorbar(ScalarMappable(cmap="inferno"), cax=beside, ticks=[0, 0.5, 1])
+        figure.colorbar(plt.cm.ScalarMappable(cmap="inferno"), cax=beside, ticks=[0, 0.5, 1])
         beside.set_ylabel(bar, fontsize=8)
         beside.tick_params(labelsize=8)
         beside.grid(False)
@@ -137,14 +133,15 @@ def curves(logs):
                       ms=5, markevery=(every - 1, every))  # fmt: skip
             ends.append((epochs.iloc[-1], log["val_" + key].iloc[-1], name, color))
         axis.set(xlabel="epoch", ylabel=title)
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        axis.xaxis.set_major_locator(plt.MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         if key == "loss":
             axis.set_yscale("log")
-            axis.yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 3]))
+            losses = 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 3
+            axis.yaxis.set_major_locator(plt.FixedLocator(losses))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
         _name_lines(axis, ends)
-    lines = [Line2D([], [], color="black", lw=lw, alpha=a) for lw, a in ((1.8, 1), (0.8, 0.5))]
+    lines = [plt.Line2D([], [], color="black", lw=lw, alpha=a) for lw, a in ((1.8, 1), (0.8, 0.5))]
     names = ("validation", "training")
     figure.legend(lines, names, loc="outside lower center", ncols=2, fontsize=9)
     return figure
@@ -197,7 +194,7 @@ def residual_network(classes):
     for y, chain, sizes in ((2.1, block, block_shapes), (0, network, shapes)):
         for x, (text, shape) in enumerate(zip(chain, sizes)):
             color = colors.get(text.split()[0], "white")
-            axis.add_patch(Rectangle((x - 0.4, y - 0.35), 0.8, 0.7, fc=color, ec="black"))
+            axis.add_patch(plt.Rectangle((x - 0.4, y - 0.35), 0.8, 0.7, fc=color, ec="black"))
             axis.text(x, y, text, ha="center", va="center", fontsize=8.5)
             axis.text(x, y - 0.45, shape, ha="center", va="top", fontsize=8.5)
             if x:
@@ -224,7 +221,7 @@ def windows():
     for y, (name, kernel, distance, pixels) in reversed(list(enumerate(layers))):
         for x in range(0, 17, distance):
             color = "#d55e00" if x in seen else "white"
-            axis.add_patch(Rectangle((x - 0.35, y - 0.22), 0.7, 0.44, fc=color, ec="black"))
+            axis.add_patch(plt.Rectangle((x - 0.35, y - 0.22), 0.7, 0.44, fc=color, ec="black"))
         axis.text(-1, y, name, ha="right", va="center")
         axis.text(17, y, f"{pixels} wide", va="center")
         steps = layers[y - 1][2] * np.arange(-(kernel // 2), kernel // 2 + 1)
