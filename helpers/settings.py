@@ -10,13 +10,9 @@ from pathlib import Path
 
 from helpers.environment import gpu_names, in_colab
 from helpers.files import RECORDED
-from helpers.training.data import host_answers, on_disk
+from helpers.training.data import THREE_WAYS, host_answers, on_disk
 from helpers.training.recipes import MOST_EPOCHS, MOST_SEED, QUICK, Recipe, plan, whole_number
 
-NO_PICTURES = (
-    "CIFAR-10 is not on this machine, and its host does not answer: connect to the internet and "
-    "run this again, or name an .npz with the pictures in the environment variable CIFAR10_NPZ."
-)
 MODES = ("auto", "recorded", "full", "quick")
 
 
@@ -40,12 +36,11 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
     "full" if the recipe has no recorded run. What is named never falls back to another. Raises
     ValueError for what does not fit, FileNotFoundError for "recorded" where no run is.
     """
-    mode = _known_mode(mode)
     epochs = whole_number(*_overridden("EPOCHS", epochs), 1, MOST_EPOCHS)
     seed = whole_number("SEED", seed, 0, MOST_SEED)
     planned, epochs = plan(recipe, epochs)
     is_recorded = (RECORDED / recipe / "run.json").is_file()
-    source, why = _source(mode, data)
+    mode, source, why = _source(mode, data)
     if mode == "auto":
         mode = "quick" if source == "synthetic" else "recorded" if is_recorded else "full"
     if mode != "full" and (mode == "quick") != (source == "synthetic"):
@@ -77,30 +72,20 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
 def own_path(field: str, text: str) -> Path | None:
     """The path in a form field, "~" being home; None if empty. ValueError for what can be none."""
     text = str(text).strip()
-    try:
-        path = Path(text).expanduser()
-    except RuntimeError:  # "~somebody"
-        path = None
+    path = os.path.expanduser(text)  # leaves "~somebody" as it is
     too_long = any(len(os.fsencode(part)) > 255 for part in re.split(r"[/\\]", text))
-    if path is None or too_long or re.match("https?:|data:", text):
+    if too_long or re.match("https?:|data:|~", path):
         what = f"{field} = {text[:60]!r} names no place on this machine"
         raise ValueError(f"{what}; give the path of a file or folder.")
-    return path if text else None
+    return Path(path) if text else None
 
 
 def data_source(data: str = "auto") -> str:
     """The pictures for a notebook that trains nothing, as `configure`, with its ValueError."""
-    source, why = _source(_known_mode("auto"), data)
+    _, source, why = _source("auto", data)
     if why:
         print(f"SYNTHETIC STAND-IN: {why}")
     return source
-
-
-def _known_mode(mode):
-    name, mode = _overridden("MODE", mode)
-    if mode not in MODES:
-        raise ValueError(f"{name} = '{mode}' is unknown; it is one of {', '.join(MODES)}.")
-    return mode
 
 
 def _overridden(name, value):
@@ -110,9 +95,13 @@ def _overridden(name, value):
 
 
 def _source(mode, data):
-    """Name of the pictures, and why they are drawn where nobody asked for that."""
+    """The mode, the name of the pictures, and why they are drawn where nobody asked for that."""
+    name, mode = _overridden("MODE", mode)
+    if mode not in MODES:
+        raise ValueError(f"{name} = '{mode}' is unknown; it is one of {', '.join(MODES)}.")
     if data != "auto":
-        return data, ""
+        return mode, data, ""
     if mode == "auto" and not (on_disk() or host_answers()):
-        return "synthetic", NO_PICTURES
-    return "synthetic" if mode == "quick" else "cifar10", ""
+        what = "CIFAR-10 is not on this machine, and its host does not answer: connect to the"
+        return mode, "synthetic", f"{what} internet. {THREE_WAYS}"
+    return mode, "synthetic" if mode == "quick" else "cifar10", ""
