@@ -34,10 +34,8 @@ def writing(path):
     try:
         yield
     except OSError as error:
-        raise type(error)(
-            f"{path} cannot be written ({error.strerror or error}). What was there before is "
-            "unchanged: make room, or choose another place."
-        ) from error
+        what = f"{path} cannot be written ({error.strerror or error}). What was there before is"
+        raise type(error)(f"{what} unchanged: make room, or choose another place.") from error
 
 
 def read_text(path) -> str:
