@@ -39,10 +39,9 @@ def table(saved: Path = RECORDED) -> pd.DataFrame:
         "seconds": log["seconds"].sum(),
     }  # fmt: skip
     runs = pd.concat([pd.read_csv(saved / "runs.csv"), pd.DataFrame([assignment])])
-    settings = {name: asdict(recipe) for name, recipe in RECIPES.items()}
     stored = [json.loads(path.read_text())["recipe"] for path in saved.glob("*/run.json")]
-    settings |= {recipe["name"]: recipe for recipe in stored}
-    settings["assignment"] = {"hold_out": False}
+    known = [{"name": "assignment", "hold_out": False}, *map(asdict, RECIPES.values()), *stored]
+    settings = {recipe["name"]: recipe for recipe in known}
     rows = []
     for (name, epochs), group in runs.groupby(["recipe", "epochs"]):
         recipe, mean = settings.get(name, {}), 100 * group.mean(numeric_only=True)
