@@ -137,10 +137,8 @@ def rare(answer, counts):
 
 @exercise("Without the + 1 a box becomes (x - 1, y - 1, w + 1, h + 1). Compare box by box.")
 def off_by_one(answer, boxes):
-    w, h = np.asarray(boxes, float).T[2:]
-    left = np.mean(w * h / ((w + 1) * (h + 1)))
-    shared = np.maximum(w - 1, 0) * np.maximum(h - 1, 0)  # with the box a pixel up and to the left
-    moved = np.mean(shared / (2 * w * h - shared))
+    boxes, changes = np.asarray(boxes, float), ((-1, -1, 1, 1), (-1, -1, 0, 0))  # or moved
+    left, moved = (np.mean([agreement.iou([b], [b + c]) for b in boxes]) for c in changes)
     yield same(answer, left, atol=0.002)
     yield same(answer, 1 - left, atol=0.002) and "that is what gets lost, not what is left"
     yield same(answer, moved, atol=0.002) and "two borders stay, so the boxes grow as well"
