@@ -58,15 +58,15 @@ class Dataset:
         return f"{kind}_test_{self.class_names[label]}_{order:04d}.png"
 
     @cached_property
-    def _indices(self):
-        return {self.test_name(index): index for index in range(len(self.y_test))}
+    def test_names(self) -> list[str]:
+        return list(map(self.test_name, range(len(self.y_test))))
 
     def test_index(self, name: str) -> int:
         """Place of a named test picture; the inverse of `test_name`. ValueError for another."""
-        if name not in self._indices:
+        if name not in self.test_names:
             usual = f"Names look like '{self.test_name(0)}', with another class or number."
             raise ValueError(f"'{name}' names no test picture of {self.source}. {usual}")
-        return self._indices[name]
+        return self.test_names.index(name)
 
 
 def load(source: str = "cifar10") -> Dataset:
@@ -154,7 +154,7 @@ def _download():
 def _read_npz(path: Path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. {THREE_WAYS}")
-    arrays, kind = {}, "is no CIFAR-10 .npz"
+    arrays, kind, names = {}, "is no CIFAR-10 .npz", CLASS_NAMES
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
             if "class_names" in archive:
@@ -168,7 +168,6 @@ def _read_npz(path: Path):
                     raise ValueError(f"x_{part} is {x.dtype} {x.shape}, not uint8 (N, 32, 32, 3)")
                 if y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "iu":
                     raise ValueError(f"y_{part} is {y.dtype} {y.shape}, not integer ({len(x)},)")
-                names = arrays.get("class_names", CLASS_NAMES)
                 least = 10 if names == CLASS_NAMES else 2 if part == "train" else 1
                 counts = [np.sum(y == label) for label in range(len(names))]
                 if sum(counts) < len(y) or min(counts) < least:
@@ -232,8 +231,7 @@ def draw_scene(label: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 
 def bounding_box(coverage: np.ndarray) -> tuple[int, int, int, int]:
     """Tightest box x, y, w, h (pixels) around what is positive in an (H, W) array."""
-    ys, xs = np.nonzero(coverage > 0)
-    return xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1
+    return cv2.boundingRect((coverage > 0).astype(np.uint8))
 
 
 def synthetic(train: int = 2400, test: int = 500, seed: int = 0) -> Dataset:
