@@ -269,12 +269,8 @@ def require_exportable(pictures, sizes, categories=None, suffix=None) -> list:
 def _problems(pictures, categories, suffix):
     for name in categories or ():
         if categories.count(name) > 1 or not LINE.fullmatch(name):
-            yield (
-                "categories",
-                None,
-                f"{short(name)} comes twice, or is no line of text",
-                "rename it",
-            )
+            what = f"{short(name)} comes twice, or is no line of text"
+            yield "categories", None, what, "rename it"
     owners = {}
     for p in pictures:
         place, parts = (p.filename, p.row), PurePosixPath(p.filename).parts
