@@ -14,8 +14,7 @@ import ipywidgets as widgets
 import numpy as np
 from traitlets import TraitError
 
-from helpers.annotation import via
-from helpers.annotation.checks import check, tidy
+from helpers.annotation import checks, via
 from helpers.environment import in_colab
 
 # JupyterLab marks what a restarted kernel does not know any more as disconnected.
@@ -84,9 +83,9 @@ class Annotator(widgets.HBox):
         """The pictures of the file by name; AnnotationError if it does not fit the pictures."""
         if not self.path.exists():  # a file that is gone is written anew
             return self.saved
-        pictures, _ = tidy(via.read_via(self.path), self.sizes)  # VIA draws a hair over the border
+        pictures, _ = checks.tidy(via.read_via(self.path), self.sizes)  # VIA draws past the border
         known = [picture for picture in pictures if picture.filename in self.sizes]
-        if findings := check(pictures) or check(known, sizes=self.sizes):
+        if findings := checks.check(pictures) or checks.check(known, sizes=self.sizes):
             raise via.AnnotationError(*findings)
         return {picture.filename: picture for picture in pictures}
 

@@ -7,11 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.annotation import agreement, via
-from helpers.annotation.checks import check, enlargement, tidy
-from helpers.annotation.exports import flat_name, read_any, require_exportable
+from helpers.annotation import agreement, checks, exports, via
 from helpers.annotation.pictures import Album
-from helpers.annotation.via import Picture
 from helpers.files import ROOT
 
 FOLDER = ROOT / "images/annotations"
@@ -70,7 +67,7 @@ def _made_up(names, exact, specs):
     second = [{k: (b if rng.random() < 0.2 else a)[k] for k in a} for a, b in zip(first, other)]
     moved = via.from_boxes(names, exact + rng.integers(-1, 2, exact.shape), second)
     exact = via.from_boxes(names, exact, first)
-    return exact, tidy(moved, dict.fromkeys(names, SIZE), pixels=2)[0], exact
+    return exact, checks.tidy(moved, dict.fromkeys(names, SIZE), pixels=2)[0], exact
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class OpenedSet:
         head = f"{len(self.pictures)} pictures, {len(via.boxes(self.pictures))} boxes"
         return "\n".join([head + f", {empty} with nothing to draw" * bool(empty), *self.notes])
 
-    def stretched(self, size=None) -> list[Picture]:
+    def stretched(self, size=None) -> list[via.Picture]:
         """The boxes on pictures stretched to a (width, height), or reduced as the album's are."""
         pictures = []
         for p in self.pictures:
@@ -114,7 +111,7 @@ def open_set(path, dataset, album=None) -> OpenedSet:
     def refuse(problem, fix):
         raise via.AnnotationError(via.Finding(str(path), None, problem, fix))
 
-    found = read_any(path, album.sizes)
+    found = exports.read_any(path, album.sizes)
     pictures = [picture for picture in found if picture.filename in album.images]
     if not pictures:
         refuse(f"it shows other pictures than {source}", "name their folder in PICTURES")
@@ -127,37 +124,38 @@ def open_set(path, dataset, album=None) -> OpenedSet:
         refuse("it holds no box", "draw at least one")
     if points := before - boxes:
         notes.append(f"left out: {points} regions without area, such as points")
-    if enlargement(pictures, album.sizes) > 1:
+    if checks.enlargement(pictures, album.sizes) > 1:
         refuse("boxes of enlarged copies", "name the file in section 4, in VIA_FILE")
-    pictures, changes = tidy(pictures, album.sizes)
+    pictures, changes = checks.tidy(pictures, album.sizes)
     notes += [f"mended: {change}" for change in changes]
     names = album.images if own else [picture.filename for picture in pictures]
     images, sizes = ({name: part[name] for name in names} for part in (album.images, album.sizes))
-    notes += [f"left as it is: {finding}" for finding in check(pictures, album.schema, sizes)]
+    notes += [f"left as it is: {each}" for each in checks.check(pictures, album.schema, sizes)]
     for attributes in (region.attributes for p in pictures for region in p.regions):
         label = agreement.category(attributes.get("label"))
         attributes["label"] = " ".join(label.split()) or "unlabelled"
-    require_exportable(pictures, sizes, suffix=".txt")
+    exports.require_exportable(pictures, sizes, suffix=".txt")
     return OpenedSet(pictures, replace(album, images=images, sizes=sizes), source, tuple(notes))
 
 
-def from_enlarged(pictures, scale, sizes) -> list[Picture]:
+def from_enlarged(pictures, scale, sizes) -> list[via.Picture]:
     """Boxes of copies `scale` times larger in pixels of the pictures; ValueError if not."""
     via.boxes(pictures)  # raises for broken shapes
-    if scale > 1 and enlargement(pictures, {flat_name(n): size for n, size in sizes.items()}) == 1:
+    flat = {exports.flat_name(name): size for name, size in sizes.items()}
+    if scale > 1 and checks.enlargement(pictures, flat) == 1:
         raise ValueError("The boxes are not of enlarged copies. Name the file in ANNOTATIONS.")
     return via.rescale(pictures, 1 / scale)
 
 
-def boxed_pictures(dataset, path=None) -> list[Picture]:
+def boxed_pictures(dataset, path=None) -> list[via.Picture]:
     """For Assignment4C: test pictures with a box, in the order of the data; says what is left out.
 
     From a file of boxes on pictures named as `Dataset.test_name` does; without one, from an .npz of
     tools.pictures, or the hundred of Assignment4A. ValueError where there is no box to judge by.
     """
-    names = [dataset.test_name(i) for i in range(len(dataset.y_test))]
+    names = dataset.test_names
     if path:
-        annotated = read_any(path, dict.fromkeys(names, SIZE))
+        annotated = exports.read_any(path, dict.fromkeys(names, SIZE))
     elif not names[0].startswith("own_"):
         annotated = example_set(dataset).completed
     else:
@@ -165,8 +163,8 @@ def boxed_pictures(dataset, path=None) -> list[Picture]:
         known = {name: box for name, box in zip(names, boxes) if np.isfinite(box).all()}
         annotated = via.from_boxes(list(known), list(known.values()))
     regions = {p.filename: p.regions for p in annotated}
-    pictures = [Picture(name, regions[name]) for name in names if name in regions]
-    if enlargement(pictures, dict.fromkeys(names, SIZE)) > 1:
+    pictures = [via.Picture(name, regions[name]) for name in names if name in regions]
+    if checks.enlargement(pictures, dict.fromkeys(names, SIZE)) > 1:
         raise ValueError(f"{path} has boxes of enlarged copies: divide them by their scale.")
     boxed = [p for p, mask in zip(pictures, agreement.masks(pictures, SIZE)) if mask.any()]
     if not boxed:

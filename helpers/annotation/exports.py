@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from helpers.annotation import via
-from helpers.annotation.checks import check
+from helpers.annotation import checks, via
 from helpers.files import member, parse_json, read_text, to_json, write_text
 
 # what a line of text cannot hold: control characters, line ends, half a surrogate pair
@@ -260,7 +259,7 @@ def _rect(box, attributes):
 
 def require_exportable(pictures, sizes, categories=None, suffix=None) -> list:
     """The pictures looked at; AnnotationError for what no export, or no file each, can hold."""
-    findings = check(pictures, sizes=sizes)
+    findings = checks.check(pictures, sizes=sizes)
     if findings := findings or [via.Finding(*p) for p in _problems(pictures, categories, suffix)]:
         raise via.AnnotationError(*findings)
     return [p for p in pictures if p.seen]

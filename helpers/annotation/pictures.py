@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from helpers.annotation import via
-from helpers.annotation.exports import flat_name
+from helpers.annotation import exports, via
 from helpers.environment import kept
 from helpers.files import to_json, write_text
 
@@ -37,7 +36,7 @@ class Album:
         """Write upright copies, `scale` times as large, by their `flat_name` into a new folder."""
         folder.mkdir(parents=True)
         for name in names:
-            path = folder / flat_name(name)
+            path = folder / exports.flat_name(name)
             if not self.folder or scale > 1:
                 large = self.images[name].repeat(scale, axis=0).repeat(scale, axis=1)
                 Image.fromarray(large).save(path, quality=95)
