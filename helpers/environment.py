@@ -26,14 +26,13 @@ def download(path: Path) -> None:
         print(f"Your results are in {path}")
 
 
-def kept(name: str, *older: str) -> Path:
+def kept(name: str) -> Path:
     """Path of a file in my_boxes/, which `make clean` leaves; on Drive if Colab has mounted it."""
     here = Path("my_boxes", name)
     path = DRIVE / here if in_colab() and DRIVE.is_dir() else here
     path.parent.mkdir(exist_ok=True)
-    for earlier in (here, *map(Path, older)):  # made before Drive was mounted, or by older courses
-        if earlier.exists() and not path.exists():
-            shutil.move(earlier, path)
+    if here.exists() and not path.exists():  # made before Drive was mounted
+        shutil.move(here, path)
     return path
 
 

@@ -57,7 +57,7 @@ def album(course, source=None, schema=None) -> Album:
     if not source:
         images = dict(sorted(course.images.items(), key=lambda item: item[0][-8:]))  # by number
         sizes = {name: image.shape[1::-1] for name, image in images.items()}
-        boxes = kept("course_set.csv", "build/my_annotations.csv")
+        boxes = kept("course_set.csv")
         return Album(images, sizes, course.schema, boxes)
     if not (is_zip := zipfile.is_zipfile(source)) and not source.is_dir():
         raise FileNotFoundError(f"PICTURES = '{source}' is no folder and no zip. Check the path.")

@@ -183,9 +183,7 @@ def _from_json(text):
             about = member(entry, "file_attributes", dict, {})
             size = member(entry, "size", int | str, -1)
             regions = member(entry, "regions", list | dict, [])
-            if isinstance(regions, dict):  # of VIA 1; JavaScript puts numbers first, by value
-                keys = sorted(filter(re.compile("0|[1-9][0-9]{0,9}").fullmatch, regions), key=int)
-                regions = list({**dict.fromkeys(keys), **regions}.values())
+            regions = list(regions.values()) if isinstance(regions, dict) else regions  # of VIA 1
             shapes = [member(r, "shape_attributes", dict) for r in regions]
             values = [member(r, "region_attributes", dict, {}) for r in regions]
             regions = list(map(Region, shapes, values, range(row, row + len(shapes))))
