@@ -57,8 +57,7 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
         banner = "MODE quick: runs every cell, on the SYNTHETIC STAND-IN for CIFAR-10.\n"
         banner += why or "For real pictures choose MODE 'recorded', or 'full' with a GPU."
         return Settings(mode, source, QUICK, QUICK.epochs, seed, place, banner)
-    usual = Path(f"runs/{planned.name}_{planned.epochs}_seed{seed}")
-    place = own_path("RUN_FOLDER", folder) or usual
+    place = own_path("RUN_FOLDER", folder) or Path(f"runs/{recipe}_{planned.epochs}_seed{seed}")
     if in_colab() and place.absolute().is_relative_to("/content/drive"):
         from google.colab import drive
 

@@ -261,7 +261,7 @@ CASES = [
     Case("a file for a run folder", FileNotFoundError, "no run folder", "Train first",
          lambda d: call(runs.open_run, d.file("run", "x"))),
     Case("a network of other classes", ValueError, "knows other classes than",
-         "MODE = 'full'",
+         "MODE 'full'",
          lambda d: call(runs.open_run(d.run_with()).require_classes, load(d.npz()))),
     Case("a pickle for weights", ValueError, "model.001.keras is damaged", "train again",
          lambda d: call(runs.open_run(d.run_with(weights=d.bomb())).network)),

@@ -199,10 +199,8 @@ def _last(steps):
             continue
         if needed == {id(output)}:  # no path leads around it
             places = output.shape[1:-1].as_list()  # [h, w]; of a sequence [length]; of scores []
-            skipped = re.search(
-                "Pool|Pad|Crop|Cast|Rescal|Random|^Normal", type(operation).__name__
-            )
-            if operation and len(places) == 2 and places != [1, 1] and not skipped:
+            skip = re.search("Pool|Pad|Crop|Cast|Rescal|Random|^Normal", type(operation).__name__)
+            if operation and len(places) == 2 and places != [1, 1] and not skip:
                 return [(path, output)]
             # A transformer's patches come long before what it sees in them.
             if (len(places) == 1 and places != [1]) or isinstance(operation, keras.Model):
@@ -228,9 +226,7 @@ def check_values(maps) -> None:
     """Raise ValueError for maps (N, h, w) with NaN, infinity or a negative value."""
     good = ((maps >= 0) & np.isfinite(maps)).all(axis=(1, 2))
     if not good.all():
-        raise ValueError(
-            f"Map {good.argmin()} holds NaN, infinity or less than 0: see the weights."
-        )
+        raise ValueError(f"Map {good.argmin()} holds NaN, infinity or below 0: see the weights.")
 
 
 def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:

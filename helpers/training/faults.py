@@ -71,9 +71,8 @@ def suspects(synthetic: bool, own=None) -> dict:
     if len(folders) == 1:
         raise FileNotFoundError(f"{home}/suspects holds no runs: git checkout saved_models.")
     kinds = ["honest", *FAULTS]
-    runs = {
-        (r.info["recipe"]["fault"] or "honest", r.info["seed"]): r for r in map(open_run, folders)
-    }
+    runs = map(open_run, folders)
+    runs = {(r.info["recipe"]["fault"] or "honest", r.info["seed"]): r for r in runs}
     runs = dict(sorted(runs.items(), key=lambda item: (kinds.index(item[0][0]), item[0][1])))
     if own:
         runs["own", 0] = run = open_run(own)
