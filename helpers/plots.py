@@ -23,7 +23,7 @@ STYLE = {
 LOOKS = {
     "assignment": ("black", (0, (1, 1.2)), "o"), "reproduction": ("#cc79a7", (0, (5, 1.5)), "s"),
     "course": ("#0072b2", "-", "^"), "modern": ("#d55e00", "-", "D"),
-    "short": ("#009e73", (0, (4, 1, 1, 1)), "v"),
+    "short": ("#009e73", (0, (4, 1, 1, 1)), "v"), "taught": ("#6a3d9a", (0, (6, 1)), "<"),
 }  # fmt: skip
 
 
@@ -136,13 +136,12 @@ def curves(logs):
         axis.xaxis.set_major_locator(plt.MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         if key == "loss":
             axis.set_yscale("log")
-            losses = 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 3
-            axis.yaxis.set_major_locator(plt.FixedLocator(losses))
+            axis.set_yticks([0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 3])
             axis.yaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
         _name_lines(axis, ends)
     lines = [plt.Line2D([], [], color="black", lw=lw, alpha=a) for lw, a in ((1.8, 1), (0.8, 0.5))]
-    names = ("validation", "training")
+    names = ["validation", "training"]
     figure.legend(lines, names, loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
@@ -150,11 +149,8 @@ def curves(logs):
 def live_curves():
     """A place below a cell that `curves` fills anew after every epoch: returns draw(logs)."""
     place = display({"text/plain": "(curves after an epoch)"}, raw=True, display_id=True)
-
-    def draw(logs):
-        show(curves(logs), "Accuracy and loss of the epochs so far.", place=place.update)
-
-    return draw
+    alt = "Accuracy and loss of the epochs so far."
+    return lambda logs: show(curves(logs), alt, place=place.update)
 
 
 def _name_lines(axis, ends):
