@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_checkpoint_on_test_pictures(run):
 def test_test_pictures_are_predicted_once(copy):
     network, file = copy.network(), copy.folder / runs.PREDICTIONS
     predicted, kept = network.predict(FEW.x_test, verbose=0), copy.test_probabilities()
-    assert np.allclose(kept, predicted, atol=3e-4)  # rounded to 16 bits
+    assert np.allclose(kept, predicted, atol=6e-4)  # rounded to three decimals
     assert np.array_equal(copy.predict_test(network, FEW), kept)
 
     # Of other pictures, of another network, or never scored: no kept prediction is believed.
@@ -88,12 +88,12 @@ def test_test_pictures_are_predicted_once(copy):
 
 def test_rounding_what_is_kept_changes_no_class(copy, monkeypatch):
     close = np.full((len(FEW.x_test), 10), 0.05, np.float32)
-    close[:, 3:5] = 0.29998, 0.30002  # the same number in 16 bits
+    close[:, 3:5] = 0.29998, 0.30002  # the same number, rounded
     network = type("Undecided", (), {"predict": lambda self, x, verbose: close})()
     monkeypatch.setattr(runs.Run, "network", lambda self: network)
     record.score(copy, FEW)
     assert np.all(copy.test_probabilities().argmax(axis=1) == 4)
-    assert np.allclose(copy.test_probabilities(), close, atol=3e-4)
+    assert np.allclose(copy.test_probabilities(), close, atol=6e-4)
 
 
 def changed(run, folder, accuracy=0.5, recipe=(), **info):
