@@ -136,7 +136,8 @@ def curves(logs):
         axis.xaxis.set_major_locator(plt.MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         if key == "loss":
             axis.set_yscale("log")
-            axis.set_yticks([0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 3])
+            losses = 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 3
+            axis.yaxis.set_major_locator(plt.FixedLocator(losses))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
         _name_lines(axis, ends)
@@ -165,7 +166,8 @@ def _name_lines(axis, ends):
         x = shares.transform((last, 0))[0] + 0.01
         x, lift = (1.01, 0) if x > 0.95 else (x, 0.025)  # a shorter run's name stands inside
         for (*_, name, color), place in zip(same, places - np.mean(places - heights)):
-            axis.text(x, place + lift, name, color=color, va="center", transform=axis.transAxes)
+            axis.text(x, place + lift, name, color=color, va="center", transform=axis.transAxes,
+                      bbox={"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0})  # fmt: skip
 
 
 def residual_network(classes):
