@@ -76,9 +76,20 @@ def test_the_tables_of_the_pages_are_those_of_the_recorded_runs(name):
 
 def computed():
     """What the sentences may say, from what is stored and nothing else: {name: number}."""
-    both = (runs.open_run(RECORDED / name).test_correct() for name in ("modern", "course"))
-    values = dict(zip(("gained", "lost", "p"), report.mcnemar(*both)))
-    rows = pd.read_csv(RECORDED / "runs.csv").query("recipe == 'modern' and of == 50")
+    recorded = {
+        name: runs.open_run(RECORDED / name) for name in ("course", "modern", "short", "taught")
+    }
+    right = {name: run.test_correct() for name, run in recorded.items()}
+    values = dict(zip(("gained", "lost", "p"), report.mcnemar(right["modern"], right["course"])))
+    said = {name: run.test_probabilities().argmax(axis=1) for name, run in recorded.items()}
+    student = report.mcnemar(right["taught"], right["modern"])
+    values |= dict(zip(("student", "teacher", "student p"), student))
+    for name in ("taught", "short"):
+        again = (said[name] == said["modern"])[~right["modern"]]
+        values[f"{name} repeats"] = 100 * again.mean()
+    rows = pd.read_csv(RECORDED / "runs.csv")
+    values["taught shifted"] = 100 * rows[rows["recipe"] == "taught"]["test_acc_shifted"].mean()
+    rows = rows.query("recipe == 'modern' and of == 50")
     values |= {"modern": (modern := 100 * rows["test_acc"].mean()), "errors": 100 - modern}
     for name in ("assignment", "reproduction"):
         accuracy = 100 * pd.read_csv(RECORDED / name / "training_log.csv")["val_acc"]
@@ -105,6 +116,11 @@ SAID = {
          "modern", "errors", "assignment errors"),
         (r"(\d+) are right only with `modern` and (\d+) only with `course`", "gained", "lost"),
         (r"exact test, p = ([\de-]+)\)", "p"),
+        (r"(\d+) are right only with `taught` and (\d+) only with `modern` \(p = ([\de-]+)\)",
+         "student", "teacher", "student p"),
+        (r"`taught` has ([\d.]+)% right after 5 epochs; one run with all 50,000 pictures has "
+         r"([\d.]+)%", "taught shifted", 93.22),  # the second not kept
+        (r"of 0\.5 million parameters, has ([\d.]+)% after 10 epochs", 91.78),  # published
         (r"the assignment has ([\d.]+)% on average, `reproduction` ([\d.]+)%\.",
          "assignment mean", "reproduction mean"),
         (r"an sd of ([\d.]+) points there and ([\d.]+) here", "assignment sd", "reproduction sd"),
@@ -116,6 +132,8 @@ SAID = {
     ],
     "Assignment4B.ipynb": [
         (r"scaled to 0\.\.1 it answers like a guess, ([\d.]+)% right", 10.0),  # measured once
+        (r"gives (\d+)% of its teacher's wrong answers again\. `short`, which has no teacher, "
+         r"comes to (\d+)%", "taught repeats", "short repeats"),
         (r"assignment's ([\d.]+) points above its last ten epochs, ([\d.]+) are trend",
          "assignment above", "assignment trend"),
         (r"`reproduction` averages ([\d.]+)% there, ([\d.]+) points less",
