@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_checkpoint_on_test_pictures(run):
 def test_test_pictures_are_predicted_once(copy):
     network, file = copy.network(), copy.folder / runs.PREDICTIONS
     predicted, kept = network.predict(FEW.x_test, verbose=0), copy.test_probabilities()
-    assert np.allclose(kept, predicted, atol=6e-4)  # rounded to three decimals
+    assert np.allclose(kept, predicted, atol=8e-4)  # rounded to three decimals
     assert np.array_equal(copy.predict_test(network, FEW), kept)
 
     # Of other pictures, of another network, or never scored: no kept prediction is believed.
