@@ -68,7 +68,7 @@ badges: $(VENV)/installed  ## after a move: notebooks and Colab buttons get thei
 	$(BIN)/python -m tools.badges
 
 # These need CIFAR-10 too. KERAS_BACKEND=jax trains with JAX, if that is installed.
-reference: $(VENV)/installed  ## train RECIPE=course|reproduction|modern|short [SEED EPOCHS PRECISION] into runs/
+reference: $(VENV)/installed  ## train RECIPE=course|reproduction|modern|short|taught [SEED EPOCHS PRECISION] into runs/
 	$(BIN)/python -m tools.record train "$(RECIPE)" $(if $(SEED),--seed=$(SEED)) \
 		$(if $(EPOCHS),--epochs=$(EPOCHS)) $(if $(PRECISION),--precision=$(PRECISION))
 
