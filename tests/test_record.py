@@ -131,6 +131,19 @@ def test_of_a_taught_network_a_small_file_is_kept_and_scored_as_it_is(run, saved
     ).read_bytes()
 
 
+def test_a_taught_network_is_scored_on_what_it_learned_or_nothing_is_written(run, saved, tmp_path):
+    taught = changed(run, tmp_path / "taught", recipe={"teacher": "modern"}, data="own.npz")
+    with pytest.raises(ValueError, match="taught knows own.npz: name it by --source"):
+        record.record([taught], "synthetic", saved)
+    assert not any(saved.iterdir())
+
+
+def test_a_run_scored_before_shifts_were_asked_for_has_a_blank(run, saved, tmp_path):
+    scores = {key: value for key, value in run.info["scores"].items() if key != "test_acc_shifted"}
+    record.record([changed(run, tmp_path / "older", scores=scores)], saved=saved)
+    assert pd.read_csv(saved / "runs.csv")["test_acc_shifted"].isna().tolist() == [True]
+
+
 def test_a_repeated_run_replaces_its_row_and_leaves_the_others(run, saved, tmp_path):
     others = (RECORDED / "runs.csv").read_text().replace(",CIFAR-10", f",{run.info['data']}")
     (saved / "runs.csv").write_text(others)

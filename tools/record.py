@@ -44,8 +44,8 @@ def score(run: runs.Run, dataset: data.Dataset) -> dict:
     """Score the result on the test pictures; keep that in run.json and test_predictions.npz.
 
     Returns epoch, sha256 of the checkpoint, and the shares that are right: test_acc; test_acc_flip
-    for the mean probabilities of a picture and its mirror image; test_acc_shifted, as in Jordan's
-    airbench (2024), where half of the weight goes to both shifted by a pixel, either way.
+    for the mean probabilities of a picture and its mirror image; test_acc_shifted with half of the
+    weight on both shifted by a pixel, either way, as Jordan's airbench (2024) does with logits.
     """
     network, x = run.network(), dataset.x_test  # (N, height, width, 3)
     around = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], "reflect")
@@ -81,6 +81,9 @@ def record(folders: list[Path], source="cifar10", saved: Path = RECORDED) -> Pat
     median = finished[(len(finished) - 1) // 2]
     name, length = (median.info["recipe"][key] for key in ("name", "epochs"))
     home, table = saved / name, saved / "runs.csv"
+    dataset = data.load(source) if median.info["recipe"]["teacher"] else None  # to score it again
+    if dataset and dataset.source != median.info["data"]:
+        raise ValueError(f"{median.folder} knows {median.info['data']}: name it by --source.")
     rows = pd.DataFrame(map(_row, finished))
     recipes = {run.folder: run.info["recipe"] for run in finished}
     if (home / "run.json").is_file():  # its schedule may be laid over another number of epochs
@@ -105,7 +108,7 @@ def record(folders: list[Path], source="cifar10", saved: Path = RECORDED) -> Pat
     home.mkdir(parents=True, exist_ok=True)
     network = home / median.checkpoint().name
     if median.info["recipe"]["teacher"]:
-        _keep_rounded(median, home, data.load(source), 16)
+        _keep_rounded(median, home, dataset, 16)
     else:
         for file in ("training_log.csv", runs.PREDICTIONS):
             with replacing(home / file) as path:
@@ -177,6 +180,7 @@ def _row(run):
     if not (info["complete"] and kept and scores.get("epoch") == run.chosen["epoch"]):
         raise ValueError(f"{run.folder} is not finished and scored: train it to its last epoch.")
     known = {
+        "test_acc_shifted": np.nan,  # of a run scored before it was asked for
         **info, **info["environment"], **scores, "recipe": info["recipe"]["name"],
         "of": info["recipe"]["epochs"], "epochs": len(run.log), "val_acc": run.chosen["val_acc"],
     }  # fmt: skip
