@@ -6,14 +6,14 @@ from keras import ops
 from helpers.files import RECORDED
 from helpers.training.runs import open_run
 
-WEIGHT = 3.0  # of the hints, beside the cross-entropy
+WEIGHT = 3.0  # of each hint, beside the cross-entropy
 
 
 class Hints(keras.layers.Layer):
     """Hands on a student's logits (N, C); adds to its loss how unlike its teacher's its layers are.
 
     After Romero et al., "FitNets" (2014), whose layers differ in width. Here they are alike, so one
-    minus the correlation of each channel (N, h, w) is enough; normalization hides scale and mean.
+    minus the correlation of each channel (N, h, w) is enough: what follows learns scale and mean.
     """
 
     def call(self, logits, own, shown):

@@ -24,7 +24,7 @@ class LinearToZero:  # up to the peak during a share of the run, then down to ze
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a run depends on, but data, seed and precision."""
+    """All that a run depends on, but data, seed, precision and its teacher's weights."""
 
     name: str
     epochs: int

@@ -38,7 +38,7 @@ class Run:
         """Raise ValueError where these pictures show other classes than it has learned."""
         if self.class_names != dataset.class_names:
             what = f"The network in {self.folder} knows other classes than {dataset.source} shows"
-            raise ValueError(f"{what}: choose DATA to fit, or train in Assignment4B, MODE 'full'.")
+            raise ValueError(f"{what}: choose DATA or RECIPE to fit, or train in 4B, MODE 'full'.")
 
     @property
     def best(self) -> dict:
