@@ -64,7 +64,7 @@ def configure(mode="auto", data="auto", recipe="course", epochs=50, seed=0, fold
         drive.mount("/content/drive")  # does nothing if it is mounted already
     banner = f"MODE full: trains {epochs} epochs on {source} into {place}"
     if not gpu_names():
-        banner += "\nThere is no GPU: an epoch takes one to eight minutes on two cores."
+        banner += "\nThere is no GPU: an epoch of CIFAR-10 takes one to eight minutes on two cores."
     return Settings(mode, source, planned, epochs, seed, place, banner)
 
 
