@@ -55,8 +55,7 @@ def score(run: runs.Run, dataset: data.Dataset) -> dict:
     best = plain.argmax(axis=1)
     means = {"test_acc": plain, "test_acc_flip": both, "test_acc_shifted": 2 * both + sum(shifted)}
     right = {name: float(np.mean(p.argmax(axis=1) == dataset.y_test)) for name, p in means.items()}
-    scores = {"epoch": run.chosen["epoch"], **right}
-    scores["sha256"] = runs.sha256(run.checkpoint())
+    scores = {"epoch": run.chosen["epoch"], **right, "sha256": runs.sha256(run.checkpoint())}
     kept = plain.round(3).astype(np.float16)  # 100 KB instead of 180
     tied = kept.argmax(axis=1) != best  # rounding must not change a class
     kept[tied, best[tied]] = np.nextafter(kept[tied].max(axis=1), np.float16(1))
@@ -107,7 +106,7 @@ def record(folders: list[Path], source="cifar10", saved: Path = RECORDED) -> Pat
 
     home.mkdir(parents=True, exist_ok=True)
     network = home / median.checkpoint().name
-    if median.info["recipe"]["teacher"]:
+    if dataset:
         _keep_rounded(median, home, dataset, 16)
     else:
         for file in ("training_log.csv", runs.PREDICTIONS):
@@ -122,10 +121,7 @@ def record(folders: list[Path], source="cifar10", saved: Path = RECORDED) -> Pat
 
 
 def keep_suspects(folders: list[Path], source="cifar10", saved: Path = RECORDED) -> list[Path]:
-    """Store finished runs on faulty data, every seed, as small files; score what is stored.
-
-    Returns the folders.
-    """
+    """Store finished runs on faulty data, every seed, small, and score that; return the folders."""
     dataset, homes = data.load(source), []
     for run in map(runs.open_run, folders):
         if not run.info["complete"]:
@@ -145,8 +141,8 @@ def keep_suspects(folders: list[Path], source="cifar10", saved: Path = RECORDED)
 def _keep_rounded(run, home, dataset, parts=8):
     """Store a run as a small file, and score what is stored.
 
-    Kernels are rounded to an eighth of their standard deviation, or another of so many `parts`, or
-    finer, a power of two: the rest of every number is zeros, which compress to a quarter.
+    Kernels are rounded to so many parts of their standard deviation or finer, a power of two: the
+    rest of every number is zeros, which compress to a quarter.
     """
     home.mkdir(parents=True, exist_ok=True)
     network = run.network()
@@ -236,11 +232,8 @@ def main() -> None:
     )
     command.add_argument("--precision", choices=devices.PRECISIONS, help="default: the fastest")
     command.add_argument("--folder", help="the run's folder")
-    for name, what in (
-        ("record", "the median of finished runs"),
-        ("suspects", "every finished run"),
-    ):
-        command = commands.add_parser(name, help=f"store {what}")
+    for name, which in {"record": "the median", "suspects": "every one"}.items():
+        command = commands.add_parser(name, help=f"store {which} of finished runs")
         command.add_argument("folders", nargs="+", type=Path)
         command.add_argument("--source", default="cifar10", help="cifar10 or synthetic")
     commands.add_parser("readme", help=f"compute the tables in {' and '.join(PAGES)} anew")
